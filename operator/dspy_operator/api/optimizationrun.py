@@ -1,0 +1,333 @@
+"""OptimizationRun: how to improve a program, and what that may cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from dspy_operator.api.fields import (
+    ApiModel,
+    DecimalString,
+    Duration,
+    FieldClass,
+    ObjectName,
+    decimal,
+    one_of,
+    parse_duration,
+    spec_field,
+)
+from dspy_operator.api.promptprogram import EndpointRef, SamplingRequest
+
+INPUT, LIVE, IMMUTABLE = FieldClass.INPUT, FieldClass.LIVE, FieldClass.IMMUTABLE
+
+Demos = Annotated[int, Field(ge=0, le=64)]
+
+
+class OptimizerOptions(ApiModel):
+    """Base of each optimizer's options: what unset means is here and not in the schema, where an upgrade would look like an edit."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {}
+    """Python name of the option -> what unset means; an option without an entry is decided by the run."""
+
+    def value(self, name: str) -> Any:
+        """An option, with its default applied."""
+        written = getattr(self, name)
+        return self.DEFAULTS.get(name) if written is None else written
+
+    def deviations(self) -> dict[str, Any]:
+        """camelCase options that were written and differ from their default: what an input digest covers."""
+        return {
+            str(field.alias): getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if getattr(self, name) is not None and getattr(self, name) != self.DEFAULTS.get(name)
+        }
+
+
+class LabeledFewShotOptions(OptimizerOptions):
+    """dspy.LabeledFewShot: labelled rows as demonstrations, no call of the model."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {"k": 16, "sample": True}
+
+    k: Annotated[int, Field(ge=1, le=256)] | None = spec_field(INPUT, "Demonstrations; unset means 16.", default=None)
+    sample: bool | None = spec_field(
+        INPUT, "true: a seeded sample; false: the first k rows. Unset means true.", default=None
+    )
+
+
+class BootstrapFewShotOptions(OptimizerOptions):
+    """dspy.BootstrapFewShot: demonstrations that the program itself solved."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {"max_bootstrapped_demos": 4, "max_labeled_demos": 16, "max_rounds": 1}
+
+    metric_threshold: DecimalString | None = spec_field(
+        INPUT, "Score from which a trace becomes a demonstration; unset means the metric's `accept`.", default=None
+    )
+    max_bootstrapped_demos: Demos | None = spec_field(
+        INPUT, "Most bootstrapped demonstrations; unset means 4.", default=None
+    )
+    max_labeled_demos: Demos | None = spec_field(
+        INPUT, "Most demonstrations in all, labelled ones fill up; unset means 16.", default=None
+    )
+    max_rounds: Annotated[int, Field(ge=1, le=16)] | None = spec_field(
+        INPUT, "Attempts for each row, from the second on at temperature 1; unset means 1.", default=None
+    )
+    max_errors: Annotated[int, Field(ge=1)] | None = spec_field(
+        INPUT, "Rows that may fail (an unreadable answer) before the run stops; unset means all of them.", default=None
+    )
+
+
+class MIPROv2Options(OptimizerOptions):
+    """dspy.MIPROv2: instructions and demonstrations, searched together by Bayesian optimization.
+
+    Either `auto`, or `numCandidates` and `numTrials`. Unset means auto: FitBudget.
+    """
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {
+        "max_bootstrapped_demos": 4,
+        "max_labeled_demos": 4,
+        "init_temperature": "1",
+        "minibatch_size": 35,
+        "minibatch_full_eval_steps": 5,
+        "program_aware_proposer": True,
+        "data_aware_proposer": True,
+        "tip_aware_proposer": True,
+        "fewshot_aware_proposer": True,
+        "view_data_batch_size": 10,
+    }
+
+    auto: Literal["FitBudget", "Light", "Medium", "Heavy"] | None = spec_field(
+        INPUT, "FitBudget: as many trials as the budget pays for. Light, Medium, Heavy: DSPy's own sizes.", default=None
+    )
+    num_candidates: Annotated[int, Field(ge=2, le=256)] | None = spec_field(
+        INPUT, "Candidate instructions and demonstration sets.", default=None
+    )
+    num_trials: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
+        INPUT, "Combinations that are tried.", default=None
+    )
+    max_bootstrapped_demos: Demos | None = spec_field(
+        INPUT, "Most bootstrapped demonstrations; unset means 4.", default=None
+    )
+    max_labeled_demos: Demos | None = spec_field(INPUT, "Most labelled demonstrations; unset means 4.", default=None)
+    init_temperature: DecimalString | None = spec_field(
+        INPUT, 'Temperature of proposals; unset means "1".', default=None
+    )
+    metric_threshold: DecimalString | None = spec_field(
+        INPUT, "Score from which a trace becomes a demonstration; unset means the metric's `accept`.", default=None
+    )
+    minibatch: bool | None = spec_field(
+        INPUT,
+        "Try a combination on a sample of the validation rows first; unset means: where there are more than 50.",
+        default=None,
+    )
+    minibatch_size: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
+        INPUT, "Rows of that sample; unset means 35.", default=None
+    )
+    minibatch_full_eval_steps: Annotated[int, Field(ge=1, le=1000)] | None = spec_field(
+        INPUT, "Trials between two full evaluations; unset means 5.", default=None
+    )
+    program_aware_proposer: bool | None = spec_field(
+        INPUT, "Show the proposer the program; unset means true.", default=None
+    )
+    data_aware_proposer: bool | None = spec_field(
+        INPUT, "Show the proposer a summary of the data; unset means true.", default=None
+    )
+    tip_aware_proposer: bool | None = spec_field(INPUT, "Give the proposer a tip; unset means true.", default=None)
+    fewshot_aware_proposer: bool | None = spec_field(
+        INPUT, "Show the proposer demonstrations; unset means true.", default=None
+    )
+    view_data_batch_size: Annotated[int, Field(ge=1, le=1000)] | None = spec_field(
+        INPUT, "Rows that the data summary reads at a time; unset means 10.", default=None
+    )
+
+    @model_validator(mode="after")
+    def _auto_or_counts(self) -> Self:
+        counts = [
+            name
+            for name, value in (("numCandidates", self.num_candidates), ("numTrials", self.num_trials))
+            if value is not None
+        ]
+        if self.auto is not None and counts:
+            raise PydanticCustomError(
+                "auto_or_counts",
+                "auto and {names} exclude each other: write one or the other",
+                {"names": " and ".join(counts)},
+            )
+        if len(counts) == 1:
+            raise PydanticCustomError(
+                "auto_or_counts",
+                "numCandidates and numTrials belong together: {name} is missing its partner",
+                {"name": counts[0]},
+            )
+        return self
+
+
+class GEPAOptions(OptimizerOptions):
+    """dspy.GEPA: instructions, evolved by a model that reads feedback on failures.
+
+    At most one of `auto`, `maxFullEvals`, `maxMetricCalls`. Unset means auto: FitBudget.
+    """
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {
+        "reflection_minibatch_size": 3,
+        "candidate_selection_strategy": "Pareto",
+        "skip_perfect_score": True,
+        "add_format_failure_as_feedback": False,
+        "component_selector": "RoundRobin",
+        "use_merge": True,
+        "max_merge_invocations": 5,
+    }
+
+    auto: Literal["FitBudget", "Light", "Medium", "Heavy"] | None = spec_field(
+        INPUT,
+        "FitBudget: as many metric calls as the budget pays for. Light, Medium, Heavy: DSPy's own sizes.",
+        default=None,
+    )
+    max_full_evals: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
+        INPUT, "Budget in evaluations of all rows.", default=None
+    )
+    max_metric_calls: Annotated[int, Field(ge=1, le=10_000_000)] | None = spec_field(
+        INPUT, "Budget in scored rows.", default=None
+    )
+    reflection_minibatch_size: Annotated[int, Field(ge=1, le=256)] | None = spec_field(
+        INPUT, "Rows that one reflection reads; unset means 3.", default=None
+    )
+    candidate_selection_strategy: Literal["Pareto", "CurrentBest"] | None = spec_field(
+        INPUT, "Which candidate is mutated next; unset means Pareto.", default=None
+    )
+    skip_perfect_score: bool | None = spec_field(
+        INPUT, "Do not reflect on rows that are right; unset means true.", default=None
+    )
+    add_format_failure_as_feedback: bool | None = spec_field(
+        INPUT, "Tell the reflecting model about answers that could not be read; unset means false.", default=None
+    )
+    component_selector: Literal["RoundRobin", "All"] | None = spec_field(
+        INPUT, "Which predictors one reflection changes; unset means RoundRobin.", default=None
+    )
+    use_merge: bool | None = spec_field(
+        INPUT, "Merge candidates that are good at different rows; unset means true.", default=None
+    )
+    max_merge_invocations: Annotated[int, Field(ge=0, le=1000)] | None = spec_field(
+        INPUT, "Most merges; unset means 5.", default=None
+    )
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        sizes = [
+            name
+            for name, value in (
+                ("auto", self.auto),
+                ("maxFullEvals", self.max_full_evals),
+                ("maxMetricCalls", self.max_metric_calls),
+            )
+            if value is not None
+        ]
+        if len(sizes) > 1:
+            raise PydanticCustomError(
+                "one_size", "{names} exclude each other: write one", {"names": " and ".join(sizes)}
+            )
+        return self
+
+
+class Optimizer(ApiModel):
+    """The DSPy optimizer; `type` names the member that may be set."""
+
+    type: Literal["Evaluate", "LabeledFewShot", "BootstrapFewShot", "MIPROv2", "GEPA"] = spec_field(
+        INPUT, "The optimizer. Evaluate changes nothing: a judged score, for gates in CI and for a change of model."
+    )
+    labeled_few_shot: LabeledFewShotOptions | None = spec_field(INPUT, "Options of LabeledFewShot.", default=None)
+    bootstrap_few_shot: BootstrapFewShotOptions | None = spec_field(INPUT, "Options of BootstrapFewShot.", default=None)
+    mipro_v2: MIPROv2Options | None = spec_field(INPUT, "Options of MIPROv2.", default=None, alias="miproV2")
+    gepa: GEPAOptions | None = spec_field(INPUT, "Options of GEPA.", default=None)
+
+    @model_validator(mode="after")
+    def _union(self) -> Self:
+        members = {
+            "LabeledFewShot": "labeledFewShot",
+            "BootstrapFewShot": "bootstrapFewShot",
+            "MIPROv2": "miproV2",
+            "GEPA": "gepa",
+        }
+        one_of(self, self.type, members)
+        return self
+
+    @property
+    def options(self) -> OptimizerOptions:
+        """The member that `type` names; where it was not written, one with nothing set."""
+        written = self.labeled_few_shot or self.bootstrap_few_shot or self.mipro_v2 or self.gepa
+        return written if written is not None else OPTIONS[self.type]()
+
+
+OPTIONS: dict[str, type[OptimizerOptions]] = {
+    "Evaluate": OptimizerOptions,
+    "LabeledFewShot": LabeledFewShotOptions,
+    "BootstrapFewShot": BootstrapFewShotOptions,
+    "MIPROv2": MIPROv2Options,
+    "GEPA": GEPAOptions,
+}
+"""The options of each optimizer type."""
+
+
+class ProgramRef(ApiModel):
+    """A PromptProgram of the same namespace."""
+
+    name: ObjectName = spec_field(IMMUTABLE, "Name of the PromptProgram.")
+
+
+class RoleEndpoint(EndpointRef):
+    """The endpoint that plays a role, and how it samples there."""
+
+    request: SamplingRequest | None = spec_field(INPUT, "Overrides for this role, field by field.", default=None)
+
+
+class RoleEndpoints(ApiModel):
+    """Which endpoint plays which role."""
+
+    task: RoleEndpoint | None = spec_field(
+        INPUT, "Answers the program's calls; unset means the program's target.", default=None
+    )
+    prompt: RoleEndpoint | None = spec_field(
+        INPUT, "Writes and criticizes prompts (MIPROv2, GEPA); unset means the task endpoint.", default=None
+    )
+
+
+class Budget(ApiModel):
+    """Hard limits over this run's whole life; at least one of calls, tokens, cost."""
+
+    calls: Annotated[int, Field(ge=1, le=100_000_000)] | None = spec_field(
+        LIVE, "HTTP requests put on the wire, retries included.", default=None
+    )
+    tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000)] | None = spec_field(
+        LIVE, "Input and output tokens as the servers report them.", default=None
+    )
+    cost: DecimalString | None = spec_field(LIVE, "Money, in the currency of the endpoints' pricing.", default=None)
+    wall_clock: Duration | None = spec_field(LIVE, "Time of all tries together.", default=None)
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Self:
+        if self.calls is None and self.tokens is None and self.cost is None:
+            raise PydanticCustomError("budget", "at least one of calls, tokens, cost is required")
+        if self.cost is not None and decimal(self.cost) <= 0:
+            raise PydanticCustomError("range", 'cost must be above "0"')
+        if self.wall_clock is not None and parse_duration(self.wall_clock).total_seconds() <= 0:
+            raise PydanticCustomError("range", "wallClock must be above zero")
+        return self
+
+
+class OptimizationRunSpec(ApiModel):
+    """How to improve a program, and what that may cost."""
+
+    program_ref: ProgramRef = spec_field(IMMUTABLE, "The program to improve.")
+    optimizer: Optimizer = spec_field(INPUT, "How it is improved.")
+    endpoints: RoleEndpoints | None = spec_field(INPUT, "Which endpoint plays which role.", default=None)
+    seed: int | None = spec_field(INPUT, "Seed of everything random; unset means 0.", default=None, ge=0, le=2**31 - 1)
+    budget: Budget = spec_field(LIVE, "Hard limits.")
+    concurrency: int | None = spec_field(
+        LIVE, "Most requests of this run at a time; unset means 4.", default=None, ge=1, le=256
+    )
+    mode: Literal["Run", "Estimate"] | None = spec_field(
+        INPUT,
+        "Estimate: validate and estimate calls, tokens and cost without calling a model. Unset means Run.",
+        default=None,
+    )

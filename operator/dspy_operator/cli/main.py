@@ -1,0 +1,226 @@
+"""`dspy-operator`: the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from dspy_operator import __version__
+from dspy_operator.contract.exits import Exit, RunFailed
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # DSPy would fetch a price list from the network
+os.environ.setdefault("TQDM_DISABLE", "1")  # its bars would stand between our lines
+
+app = typer.Typer(
+    help="Prompt optimization with hard budgets, exact resume and proof on held-out data.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Paths = Annotated[
+    list[Path], typer.Argument(help="Folders or files with manifests; - reads standard input.", show_default=False)
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for results; each run gets a folder of its name in it.")
+]
+Plain = Annotated[
+    bool, typer.Option("--json", help="JSON lines instead of a progress bar; the default where stdout is no terminal.")
+]
+
+
+@app.command()
+def run(
+    paths: Paths,
+    output: Output = Path("out"),
+    name: Annotated[str | None, typer.Option("--run", help="Which OptimizationRun, where there are several.")] = None,
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option("--endpoint", metavar="NAME=URL", help="URL of a ModelEndpoint, up to and including /v1."),
+    ] = None,
+    api_key_file: Annotated[
+        list[str] | None,
+        typer.Option("--api-key-file", metavar="NAME=FILE", help="File with the API key of a ModelEndpoint."),
+    ] = None,
+    incumbent: Annotated[
+        Path | None,
+        typer.Option("--incumbent", help="Folder of the revision that is served now; the candidate must beat it."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped, crashed, or ran out of budget.")
+    ] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Validate, and estimate calls, tokens and cost; no model is called.")
+    ] = False,
+    plain: Plain = False,
+) -> None:
+    """Optimize a program: manifests in, a proven revision out."""
+    from dspy_operator.cli.local import Options, prepare_run, settle
+    from dspy_operator.contract.documents import Progress, Result
+    from dspy_operator.runner.logs import log_to
+    from dspy_operator.runner.process import leave_process, run_process
+
+    _fix_hash_seed()
+    options = Options(
+        paths,
+        output,
+        name,
+        _pairs("--endpoint", endpoint),
+        {key: Path(value) for key, value in _pairs("--api-key-file", api_key_file).items()},
+        incumbent,
+        resume,
+        estimate,
+    )
+    try:
+        local = prepare_run(options)
+    except RunFailed as failure:
+        _refuse(failure)
+    terminal = sys.stdout.isatty() and not plain
+    if not terminal:
+        log_to(sys.stdout)
+        log = logging.getLogger("dspy_operator.run")
+
+        def report(progress: Progress) -> None:
+            log.info(progress.step, extra={"progress": progress.document()})
+
+        def finish(result: Result) -> None:
+            settle(local, result)
+            where = local.failed_at(result.path)
+            _say_failure(result, where)
+            log.info(result.message or result.reason, extra={"reason": result.reason, "result": result.document()})
+
+    else:
+        from rich.console import Console
+
+        from dspy_operator.cli.screen import Bar, estimate_screen, last_screen
+
+        local.folder.mkdir(parents=True, exist_ok=True)
+        console = Console(file=sys.stdout)
+        log_to((local.folder / "log.jsonl").open("a", encoding="utf-8"))
+        bar = Bar(console, local.spec)
+        report = bar.show
+
+        def finish(result: Result) -> None:
+            bar.close()
+            settle(local, result)
+            where = local.failed_at(result.path)
+            if estimate and result.exit == 0:
+                estimate_screen(console, local.spec, result)
+            elif result.candidate is not None:
+                last_screen(console, local.spec, result, local.folder)
+            _say_failure(result, where)
+
+    leave_process(run_process(local.spec, local.control, listener=report, finish=finish))
+
+
+@app.command()
+def validate(paths: Paths, output: Output = Path("out")) -> None:
+    """Check programs, rows and metrics, and write each program's baseline revision; no model is called."""
+    from dspy_operator.cli.local import Options, prepare_validation
+    from dspy_operator.runner.process import validate_process
+
+    _fix_hash_seed()
+    try:
+        prepared = prepare_validation(Options(paths, output))
+    except RunFailed as failure:
+        _refuse(failure)
+    worst = 0
+    for local in prepared:
+        result = validate_process(local.spec)
+        if result.exit:
+            _say_failure(result, local.failed_at(result.path))
+            worst = worst or result.exit
+            continue
+        rows = result.dataset
+        assert rows is not None
+        typer.echo(
+            f"{local.spec.program.name}: valid, {rows.rows} rows ({rows.train} train, {rows.validation} validation, {rows.test} test)"
+            f"{', ' + rows.dropped_message if rows.dropped else ''}; baseline revision in {local.folder / 'revision'}"
+        )
+    raise typer.Exit(worst)
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(help="Folder of a finished run, for example out/triage.")]) -> None:
+    """Replay a finished run from its journal with the network denied: the same revision, or where it parts."""
+    import time
+
+    from dspy_operator.runner.logs import log_to
+    from dspy_operator.runner.process import leave_process, verify_process
+
+    _fix_hash_seed()
+    log_to(Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
+    started = time.monotonic()
+    try:
+        replayed, recorded = verify_process(folder)
+    except RunFailed as failure:
+        _refuse(failure)
+    seconds = time.monotonic() - started
+    if replayed.candidate != recorded.candidate or replayed.exit not in (0, int(Exit.BUDGET_EXHAUSTED)):
+        _say(f"{replayed.reason}: {replayed.message}", error=True)
+        leave_process(replayed.exit or int(Exit.VERIFY_FAILED))
+    calls = replayed.usage.replayed
+    _say(
+        f"verified: {recorded.candidate}, {calls} calls replayed in {seconds:.1f} s ({calls / seconds:.0f}/s), none sent"
+    )
+    leave_process(0)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+def _fix_hash_seed() -> None:
+    from dspy_operator.runner.fixed_hash import fix_hash_seed
+
+    fix_hash_seed()
+
+
+def _pairs(flag: str, given: list[str] | None) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for pair in given or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or not value:
+            _say(f"{flag} {pair}: write NAME=VALUE", error=True)
+            raise typer.Exit(int(Exit.USAGE))
+        pairs[name] = value
+    return pairs
+
+
+def _refuse(failure: RunFailed) -> NoReturn:
+    path = f"{failure.path}: " if failure.path else ""
+    _say(f"{failure.reason}: {path}{failure.message}", error=True)
+    raise typer.Exit(int(failure.exit))
+
+
+def _say_failure(result: object, where: str | None) -> None:
+    """One line on stderr for an end that a person has to act on."""
+    from dspy_operator.contract.documents import Result
+
+    assert isinstance(result, Result)
+    if result.exit in (0, int(Exit.BUDGET_EXHAUSTED)):
+        return
+    parts = (
+        [str(result.reason)] + ([where] if where else []) + ([result.path] if result.path else []) + [result.message]
+    )
+    _say(": ".join(part for part in parts if part), error=True)
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    stream = sys.__stderr__ if error else sys.__stdout__
+    print(text, file=stream, flush=True)
+
+
+if __name__ == "__main__":
+    main()

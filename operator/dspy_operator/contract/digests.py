@@ -1,0 +1,95 @@
+"""Digests of what is computed: the same inputs, the same digest, on a laptop and in a cluster, in this release and the next.
+
+`v1` covers an explicit list of fields. A field that is unset and one that spells out its default digest alike; adding a
+field with a default moves no digest (golden fixtures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dspy_operator.api.optimizationrun import Optimizer
+from dspy_operator.api.promptprogram import Adapter, Metric, Program, SamplingRequest
+from dspy_operator.contract.canonical import digest, sha256_hex
+
+DEFAULT_TEMPERATURE = {"task": "0", "prompt": "1"}
+
+
+def program_digest(program: Program, adapter: Adapter | None, metric: Metric, request: SamplingRequest | None) -> str:
+    """Digest of a program: its shape, adapter, metric and the request of its target."""
+    document = program.document()
+    if document["single"].get("module") == {"type": "Predict"}:
+        del document["single"]["module"]
+    parts: dict[str, Any] = {"program": document, "metric": _metric(metric, program)}
+    if adapter is not None and adapter.type != "Chat":
+        parts["adapter"] = adapter.document()
+    if sampling := _sampling(request, "task"):
+        parts["request"] = sampling
+    return digest(parts)
+
+
+def input_digest(
+    *,
+    optimizer: Optimizer,
+    seed: int,
+    mode: str,
+    program: str,
+    dataset: str,
+    endpoints: Mapping[str, tuple[str, SamplingRequest | None]],
+) -> str:
+    """Digest of one attempt's inputs.
+
+    Args:
+        optimizer: as written.
+        seed: 0 where unset.
+        mode: Run or Estimate.
+        program: its digest.
+        dataset: its digest, as `validate` saw the rows.
+        endpoints: role -> (model name, sampling request). Neither URL nor model digest counts: they are where and how, not what.
+    """
+    parts: dict[str, Any] = {"optimizer": {"type": optimizer.type}, "program": program, "dataset": dataset}
+    if options := optimizer.options.deviations():
+        parts["optimizer"]["options"] = options
+    if seed:
+        parts["seed"] = seed
+    if mode != "Run":
+        parts["mode"] = mode
+    parts["endpoints"] = {
+        role: {"model": model} | ({"request": sampling} if (sampling := _sampling(request, role)) else {})
+        for role, (model, request) in endpoints.items()
+    }
+    return digest(parts)
+
+
+def revision_digest(program_py: bytes, program_json: bytes, prompts_json: bytes) -> str:
+    """sha256 over the three files that are the revision, each by its own sha256; report and provenance lie beside it."""
+    files = {"program.py": program_py, "program.json": program_json, "prompts.json": prompts_json}
+    return digest({name: sha256_hex(content) for name, content in files.items()})
+
+
+def short(text: str) -> str:
+    """The first 8 hex digits, as names of revisions carry them."""
+    return text.split(":", 1)[-1][:8]
+
+
+def _sampling(request: SamplingRequest | None, role: str) -> dict[str, Any]:
+    if request is None:
+        return {}
+    document = {name: value for name, value in request.document().items() if value is not None}
+    if document.get("temperature") == DEFAULT_TEMPERATURE[role]:
+        del document["temperature"]
+    return document
+
+
+def _metric(metric: Metric, program: Program) -> dict[str, Any]:
+    """Without what is default: all outputs in their order, `accept` 1."""
+    document = metric.document()
+    outputs = [field.name for field in program.single.signature.outputs] if program.single else []
+    for member in ("exactMatch", "f1"):
+        fields = (document.get(member) or {}).get("fields")
+        if fields is None or fields == outputs:
+            document.pop(member, None)
+    if document.get("accept") in {None, "1"}:
+        document.pop("accept", None)
+    return document

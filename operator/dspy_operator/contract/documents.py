@@ -1,0 +1,116 @@
+"""What a pod reports: progress while it runs, the result once, and the account that outlives both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from dspy_operator.contract.exits import Outcome, Reason
+from dspy_operator.contract.runspec import Document, Usage
+
+PROGRESS_BYTES = 64 * 1024
+
+
+class Score(Document):
+    """One program on one set of rows."""
+
+    score: float
+    """Mean over the rows, 0 to 100."""
+    rows: int
+    failed: int = 0
+    """Rows whose request failed for good; they count as 0."""
+    unreadable: int = 0
+    """Rows whose answer did not fit the adapter; they count as 0."""
+
+
+class Progress(Document):
+    """progress.json: at most one every 5 s from a pod."""
+
+    attempt: int = 1
+    try_: int = Field(default=1, alias="try")
+    effective: int = 0
+    """Generation of the control document in force."""
+    step: str = "load"
+    """load | preflight | baseline | optimize | judge | publish"""
+    trials_done: int = 0
+    trials_planned: int | None = None
+    percent: int = 0
+    eta_seconds: float | None = None
+    best: float | None = None
+    baseline: float | None = None
+    incumbent: float | None = None
+    usage: dict[str, Usage] = {}
+    failed_examples: int = 0
+    heartbeat: str = ""
+
+
+class DatasetReport(Document):
+    """What the rows came to."""
+
+    rows: int
+    train: int
+    validation: int
+    test: int
+    dropped: int
+    dropped_message: str = ""
+    digest: str
+    test_digest: str
+
+
+class GateReport(Document):
+    """The verdict on the candidate."""
+
+    p: float | None = None
+    alpha: float | None = None
+    delta: float | None = None
+    passed: bool = False
+    """p, minImprovement and failed examples are all good enough."""
+    promote: bool = False
+    """Passed, and no person has to decide."""
+    why: str = ""
+    underpowered: bool = False
+    smallest_effect: float | None = None
+    method: str = ""
+    look: int = 1
+
+
+class Estimate(Document):
+    """What a run would spend."""
+
+    calls: int
+    tokens: int
+    cost: str | None = None
+    reserved_calls: int = 0
+    optimize_calls: int = 0
+
+
+class Result(Document):
+    """result.json: once a try."""
+
+    attempt: int = 1
+    try_: int = Field(default=1, alias="try")
+    outcome: Outcome | None = None
+    exit: int = 0
+    reason: Reason = Reason.COMPLETED
+    message: str = ""
+    path: str | None = None
+    dataset: DatasetReport | None = None
+    scores: dict[str, Score] = {}
+    """baseline, incumbent, candidate on test; devBaseline, devBest on the rows the optimizer scored."""
+    gate: GateReport | None = None
+    usage: Usage = Usage()
+    usage_by_role: dict[str, Usage] = {}
+    resolved: dict[str, Any] = {}
+    estimate: Estimate | None = None
+    candidate: str | None = None
+    """Digest of the published revision."""
+    runner_image: str = ""
+    versions: dict[str, str] = {}
+    seconds: float = 0.0
+
+
+class Account(Document):
+    """`<program>-account`, local mode's form: looks at test sets outlive runs."""
+
+    test_looks: dict[str, int] = {}

@@ -1,0 +1,244 @@
+"""From objects to run.json: every reference followed, every default applied, nothing left to look up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dspy_operator.api.fields import parse_duration
+from dspy_operator.api.modelendpoint import ModelEndpointSpec
+from dspy_operator.api.objects import ModelEndpoint, OptimizationRun, PromptProgram
+from dspy_operator.api.optimizationrun import Budget, RoleEndpoint
+from dspy_operator.api.promptprogram import EndpointRef, SamplingRequest
+from dspy_operator.contract.digests import input_digest, program_digest
+from dspy_operator.contract.exits import Reason, RunFailed
+from dspy_operator.contract.runspec import (
+    Control,
+    DatasetPart,
+    Endpoint,
+    Gate,
+    Incumbent,
+    OptimizerPart,
+    Paths,
+    ProgramPart,
+    RunIdentity,
+    RunSpec,
+    SplitPart,
+    Usage,
+)
+
+DEFAULT_CONCURRENCY = 4
+DEFAULT_TIMEOUT_SECONDS = 60.0
+PROMPT_OPTIMIZERS = frozenset({"MIPROv2", "GEPA"})
+"""Optimizers that call a model in the prompt role."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is known outside of the objects: where things are mounted, and what happened before."""
+
+    data_path: str
+    paths: Paths
+    urls: Mapping[str, str] = field(default_factory=dict)
+    """`namespace/name` of an endpoint -> its URL, where the object itself does not say it."""
+    key_files: Mapping[str, str] = field(default_factory=dict)
+    """`namespace/name` of an endpoint -> file of its API key."""
+    model_digests: Mapping[str, str] = field(default_factory=dict)
+    dataset_digest: str | None = None
+    incumbent: Incumbent | None = None
+    test_looks: int = 0
+    attempt: int = 1
+
+
+def resolve(
+    run: OptimizationRun, program: PromptProgram, endpoints: Mapping[str, ModelEndpoint], around: Surroundings
+) -> RunSpec:
+    """The run.json of one attempt.
+
+    Args:
+        endpoints: by `namespace/name`.
+    Raises:
+        RunFailed: EndpointNotFound or PricingMissing, with the path of the field.
+    """
+    target = program.spec.target
+    roles = run.spec.endpoints
+    task = _role(run, roles.task if roles else None, target.endpoint, program.metadata.namespace, target.request)
+    wanted = {"task": task}
+    if run.spec.optimizer.type in PROMPT_OPTIMIZERS:
+        # The prompt role samples on its own terms: only the endpoint is the task's.
+        wanted["prompt"] = _role(run, roles.prompt if roles else None, None, "", None, default=task)
+    resolved: dict[str, Endpoint] = {}
+    for role, (key, request, path) in wanted.items():
+        resolved[role] = _endpoint(key, path, request, endpoints, around)
+    _check_pricing(run.spec.budget, resolved)
+    identity = RunIdentity(
+        namespace=run.metadata.namespace, name=run.metadata.name, uid=run.metadata.uid, attempt=around.attempt
+    )
+    promotion = program.spec.promotion
+    part = program_part(program)
+    return RunSpec(
+        run=identity,
+        mode=run.spec.mode or "Run",
+        input_digest=input_digest(
+            optimizer=run.spec.optimizer,
+            seed=run.spec.seed or 0,
+            mode=run.spec.mode or "Run",
+            program=part.digest,
+            dataset=around.dataset_digest or "",
+            endpoints={role: (endpoint.model, endpoint.request) for role, endpoint in resolved.items()},
+        ),
+        seed=run.spec.seed or 0,
+        program=part,
+        optimizer=OptimizerPart(type=run.spec.optimizer.type, options=run.spec.optimizer.options.document()),
+        dataset=dataset_part(program, around.data_path, around.dataset_digest),
+        endpoints=resolved,  # type: ignore[arg-type]  # keys are the two roles
+        incumbent=around.incumbent,
+        test_looks=around.test_looks,
+        gate=Gate(
+            mode=(promotion.mode if promotion else None) or "Auto",
+            alpha=(promotion.alpha if promotion else None) or "0.05",
+            min_improvement=(promotion.min_improvement if promotion else None) or "0",
+        ),
+        paths=around.paths,
+    )
+
+
+def resolve_validation(program: PromptProgram, around: Surroundings) -> RunSpec:
+    """The run.json of a `validate` Job: program, rows and metric are checked, no endpoint is called."""
+    identity = RunIdentity(
+        namespace=program.metadata.namespace,
+        name=program.metadata.name,
+        uid=program.metadata.uid,
+        attempt=around.attempt,
+    )
+    return RunSpec(
+        kind="validate",
+        run=identity,
+        program=program_part(program),
+        dataset=dataset_part(program, around.data_path),
+        paths=around.paths,
+    )
+
+
+def program_part(program: PromptProgram) -> ProgramPart:
+    """A program as run.json holds it."""
+    spec = program.spec
+    return ProgramPart(
+        name=program.metadata.name,
+        digest=program_digest(spec.program, spec.adapter, spec.metric, spec.target.request),
+        program=spec.program,
+        adapter=spec.adapter,
+        metric=spec.metric,
+        request=spec.target.request,
+    )
+
+
+def dataset_part(program: PromptProgram, path: str, digest: str | None = None) -> DatasetPart:
+    """How a program's rows are read, defaults applied."""
+    dataset = program.spec.dataset
+    split = dataset.split
+    column = split.column.name if split and split.column else None
+    seed = (split.hash.seed if split and split.hash else None) or 0
+    return DatasetPart(
+        path=path,
+        format=dataset.format,
+        fields=dataset.fields or {},
+        split=SplitPart(type=split.type if split else "Hash", seed=seed, column=column),
+        limit=dataset.limit,
+        export_rows=True if dataset.export_rows is None else dataset.export_rows,
+        digest=digest,
+    )
+
+
+def control_of(run: OptimizationRun, *, generation: int = 1, floor: Usage | None = None) -> Control:
+    """The live part of a run, as its spec says it now."""
+    return Control(
+        generation=generation,
+        budget=run.spec.budget,
+        concurrency=run.spec.concurrency or DEFAULT_CONCURRENCY,
+        floor=floor or Usage(),
+    )
+
+
+_Wanted = tuple[str, SamplingRequest | None, str]
+
+
+def _role(
+    run: OptimizationRun,
+    written: RoleEndpoint | None,
+    fallback: EndpointRef | None,
+    fallback_namespace: str,
+    request: SamplingRequest | None,
+    *,
+    default: _Wanted | None = None,
+) -> _Wanted:
+    """(`namespace/name`, sampling request, path of the field that names it) of one role."""
+    role = "prompt" if default is not None else "task"
+    if written is not None:
+        key = f"{written.namespace or run.metadata.namespace}/{written.name}"
+        return key, _merged(request, written.request), f"spec.endpoints.{role}.name"
+    if default is not None:
+        return default[0], None, default[2]
+    assert fallback is not None
+    return f"{fallback.namespace or fallback_namespace}/{fallback.name}", request, "spec.target.endpoint.name"
+
+
+def _merged(base: SamplingRequest | None, override: SamplingRequest | None) -> SamplingRequest | None:
+    if base is None or override is None:
+        return override or base
+    return SamplingRequest.model_validate(base.document() | override.document())
+
+
+def _endpoint(
+    key: str, path: str, request: SamplingRequest | None, endpoints: Mapping[str, ModelEndpoint], around: Surroundings
+) -> Endpoint:
+    found = endpoints.get(key)
+    if found is None:
+        known = ", ".join(sorted(endpoints)) or "none"
+        raise RunFailed(
+            Reason.ENDPOINT_NOT_FOUND, f"ModelEndpoint {key} does not exist (there are: {known})", path=path
+        )
+    spec: ModelEndpointSpec = found.spec
+    provider = spec.provider.ollama or spec.provider.openai
+    assert provider is not None
+    url = around.urls.get(key)
+    source = None
+    if spec.provider.openai is not None:
+        url = url or spec.provider.openai.base_url
+        secret = spec.provider.openai.api_key_secret
+        source = f"key {secret.key} of Secret {found.metadata.namespace}/{secret.name}" if secret else None
+    if url is None:
+        raise RunFailed(Reason.ENDPOINT_NOT_FOUND, f"ModelEndpoint {key} has no URL yet", path=path)
+    timeout = spec.request.timeout if spec.request else None
+    return Endpoint(
+        name=key,
+        type=spec.provider.type,
+        url=url,
+        model=provider.model,
+        model_digest=around.model_digests.get(key),
+        api_key_file=around.key_files.get(key) if source else None,
+        api_key_source=source,
+        timeout_seconds=parse_duration(timeout).total_seconds() if timeout else DEFAULT_TIMEOUT_SECONDS,
+        request=request or SamplingRequest(),
+        pricing=spec.pricing,
+    )
+
+
+def _check_pricing(budget: Budget, endpoints: Mapping[str, Endpoint]) -> None:
+    if budget.cost is None:
+        return
+    currencies = set()
+    for role, endpoint in endpoints.items():
+        if endpoint.pricing is None:
+            raise RunFailed(
+                Reason.PRICING_MISSING,
+                f"a cost budget needs spec.pricing on every endpoint of the run; {endpoint.name} ({role}) has none",
+                path="spec.budget.cost",
+            )
+        currencies.add(endpoint.pricing.currency)
+    if len(currencies) > 1:
+        raise RunFailed(
+            Reason.PRICING_MISSING,
+            f"the endpoints' prices are in {' and '.join(sorted(currencies))}: a cost budget needs one currency",
+            path="spec.budget.cost",
+        )

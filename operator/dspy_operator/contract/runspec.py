@@ -1,0 +1,166 @@
+"""run.json: everything that a runner needs, resolved and frozen (contract.md, v1)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from dspy_operator.api.modelendpoint import Pricing
+from dspy_operator.api.optimizationrun import Budget
+from dspy_operator.api.promptprogram import Adapter, Metric, Program, SamplingRequest
+
+CONTRACT = "v1"
+
+
+class Document(BaseModel):
+    """Base of the contract's documents: camelCase on the wire, unknown fields ignored so that an older reader survives."""
+
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, alias_generator=to_camel, validate_by_alias=True, validate_by_name=True
+    )
+
+    def document(self) -> dict[str, Any]:
+        """The wire form; what is not known is absent."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class RunIdentity(Document):
+    """Which run this is; `try` is not here but in the pod's environment."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+    attempt: int = 1
+
+
+class ProgramPart(Document):
+    """The program as written."""
+
+    name: str
+    digest: str
+    program: Program
+    adapter: Adapter | None = None
+    metric: Metric
+    request: SamplingRequest | None = None
+    """Of the target: what the revision's files say, whatever a run overrides."""
+
+
+class OptimizerPart(Document):
+    """The optimizer and its options as written."""
+
+    type: Literal["Evaluate", "LabeledFewShot", "BootstrapFewShot", "MIPROv2", "GEPA"]
+    options: dict[str, Any] = {}
+
+
+class SplitPart(Document):
+    """How rows are divided, defaults applied."""
+
+    type: Literal["Hash", "Column"]
+    seed: int = 0
+    column: str | None = None
+
+
+class DatasetPart(Document):
+    """Where the rows are in the pod, and how they are read."""
+
+    path: str
+    format: Literal["JSONL"] = "JSONL"
+    fields: dict[str, str] = {}
+    split: SplitPart
+    limit: int | None = None
+    export_rows: bool = True
+    sha256: str | None = None
+    digest: str | None = None
+    """What `validate` saw; another one in the pod is InvalidDataset."""
+
+
+class Endpoint(Document):
+    """One role's endpoint, everything resolved."""
+
+    name: str
+    """`namespace/name` of the ModelEndpoint."""
+    type: Literal["Ollama", "OpenAI"]
+    url: str
+    model: str
+    model_digest: str | None = None
+    api_key_file: str | None = None
+    api_key_source: str | None = None
+    """For messages: which Secret and key the file comes from."""
+    timeout_seconds: float = 60.0
+    request: SamplingRequest = SamplingRequest()
+    pricing: Pricing | None = None
+
+
+class Incumbent(Document):
+    """The revision that is served now."""
+
+    revision: str
+    path: str
+
+
+class Gate(Document):
+    """The rules of promotion, defaults applied."""
+
+    mode: Literal["Auto", "Manual"] = "Auto"
+    alpha: str = "0.05"
+    min_improvement: str = "0"
+
+
+class Paths(Document):
+    """Where the runner reads and writes."""
+
+    journal: str
+    out: str
+    control: str
+
+
+class RunSpec(Document):
+    """The whole of run.json."""
+
+    contract: Literal["v1"] = "v1"
+    kind: Literal["run", "validate"] = "run"
+    run: RunIdentity
+    mode: Literal["Run", "Estimate"] = "Run"
+    input_digest: str = ""
+    seed: int = 0
+    program: ProgramPart
+    optimizer: OptimizerPart | None = None
+    """None where kind is validate."""
+    dataset: DatasetPart
+    endpoints: dict[Literal["task", "prompt"], Endpoint] = {}
+    incumbent: Incumbent | None = None
+    test_looks: int = 0
+    gate: Gate = Gate()
+    paths: Paths
+
+
+class Usage(Document):
+    """What was spent; money as a decimal string."""
+
+    calls: int = 0
+    replayed: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    cost: str = "0"
+
+    @property
+    def tokens(self) -> int:
+        """Input and output tokens together."""
+        return self.input_tokens + self.output_tokens
+
+
+class Control(Document):
+    """control.json: the live part, written by the operator (or by hand in local mode)."""
+
+    generation: int = 1
+    budget: Budget
+    concurrency: int = 4
+    floor: Usage = Usage()
+    """What the account knows to be spent; counts where the journal was lost."""
+    floor_seconds: float = 0.0
+    slots: dict[str, int] = {}
+    stop: Literal["Finish", "Cancel"] | None = None

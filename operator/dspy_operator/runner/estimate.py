@@ -1,0 +1,59 @@
+"""What a run would spend, without a call."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from dspy_operator.contract.documents import Estimate
+from dspy_operator.contract.runspec import RunSpec
+from dspy_operator.runner.optimizers.shape import Counts
+from dspy_operator.runner.prepare import Prepared
+from dspy_operator.runner.spend import Tokens, price
+
+CHARACTERS_PER_TOKEN = 4
+"""English text in common tokenizers; an estimate is good within a factor of 2, usage is what counts."""
+ANSWER_TOKENS = 64
+"""Of an answer, where maxTokens does not say less; a ChainOfThought reasons for about three times as many."""
+
+
+def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls: int) -> Estimate:
+    """Calls from the optimizer's own formula, tokens from the rendered prompts of the first rows.
+
+    Demonstrations make prompts longer: half of the most that the optimizer may add is counted.
+    """
+    assert prepared.optimizer is not None and spec.optimizer is not None
+    sizes = prepared.sizes
+    scored = 0 if spec.optimizer.type == "Evaluate" else len(prepared.scored) * sizes.predictors
+    endpoints = len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()})
+    optimize = prepared.optimizer.calls(counts, sizes)
+    rescored = 0 if prepared.optimizer.uses_validation else scored
+    calls = max(1, scored + endpoints - 1) + optimize + rescored + reserve_calls
+    row_tokens = prompt_tokens(spec, prepared)
+    demos = max(counts.get("max_bootstrapped_demos", 0), counts.get("max_labeled_demos", 0), counts.get("k", 0))
+    example = max(16, row_tokens // 4)
+    input_tokens = row_tokens + demos * example // 2
+    reasoning = prepared.program.source.count("dspy.ChainOfThought(")
+    most = spec.endpoints["task"].request.max_tokens or 1_000_000
+    output_tokens = min(ANSWER_TOKENS * (3 if reasoning else 1), most)
+    task = spec.endpoints["task"]
+    cost = price(Tokens(calls * input_tokens, 0, calls * output_tokens), task.pricing) if task.pricing else None
+    return Estimate(
+        calls=calls,
+        tokens=calls * (input_tokens + output_tokens),
+        cost=f"{cost.quantize(Decimal('0.000001')):f}" if cost is not None else None,
+        reserved_calls=reserve_calls,
+        optimize_calls=optimize,
+    )
+
+
+def prompt_tokens(spec: RunSpec, prepared: Prepared) -> int:
+    """Mean tokens of the program's rendered prompt over a few rows."""
+    rows = [*prepared.parts.dev[:5], *prepared.parts.test[:5]]
+    characters = 0
+    module = prepared.program.fresh()
+    for row in rows:
+        for predictor in module.predictors():
+            inputs = {name: row.inputs[name] for name in predictor.signature.input_fields if name in row.inputs}
+            messages = prepared.program.adapter.format(predictor.signature, demos=predictor.demos, inputs=inputs)
+            characters += sum(len(str(message["content"])) for message in messages)
+    return max(1, characters // max(1, len(rows)) // CHARACTERS_PER_TOKEN)

@@ -1,0 +1,576 @@
+"""The run, from its first check to its result: preflight, baseline, optimize, judge, publish."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError, LMError
+
+from dspy_operator.contract import gate
+from dspy_operator.contract.documents import Estimate, GateReport, Progress, Result, Score
+from dspy_operator.contract.exits import Outcome, Reason, RunFailed
+from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
+from dspy_operator.contract.runspec import Control, RunSpec
+from dspy_operator.runner.estimate import estimate
+from dspy_operator.runner.journal import Journal
+from dspy_operator.runner.judge import Arm, answer_all, examples
+from dspy_operator.runner.ledger import Epoch, Ledger, Mark
+from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup
+from dspy_operator.runner.prepare import Prepared, prepare
+from dspy_operator.runner.program import load_program, program_hash, state_document
+from dspy_operator.runner.progress import Channel, Reporter, Tracker
+from dspy_operator.runner.publish import (
+    provenance_document,
+    report_document,
+    revision_of,
+    rows_digest,
+    versions,
+    write_examples,
+    write_revision,
+)
+from dspy_operator.runner.rows import Row
+from dspy_operator.runner.spend import Limits, Reserve, Tally
+from dspy_operator.runner.stop import RunStop
+from dspy_operator.runner.watch import Best, Candidate, Unreadable, Watcher
+
+Listener = Callable[[Progress], None]
+
+
+def validate(spec: RunSpec) -> Result:
+    """Check program, rows and metric, and write the baseline revision; no model is called."""
+    prepared = prepare(spec)
+    baseline = revision_of(spec, prepared, state_document(prepared.program.fresh()))
+    result = Result(
+        attempt=spec.run.attempt,
+        message="valid",
+        dataset=prepared.report(),
+        candidate=baseline.digest,
+        versions=versions(),
+    )
+    folder = Path(spec.paths.out) / "revision"
+    write_revision(
+        folder,
+        baseline,
+        report=report_document(result, {}, export_rows=False),
+        provenance=provenance_document(spec, result),
+    )
+    return result
+
+
+class Run:
+    """One try of a run.
+
+    Args:
+        spec: the resolved inputs.
+        control: the live part as of the start.
+        channel: where progress goes and control comes from.
+        listener: sees each progress document too, for a person's screen.
+        recorded: for `verify`: what the recorded try came to; nothing goes on the wire, nothing is written.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        control: Control,
+        channel: Channel,
+        *,
+        listener: Listener | None = None,
+        recorded: Result | None = None,
+    ) -> None:
+        self.spec = spec
+        self._control = control
+        self._recorded = recorded
+        self._tracker = Tracker()
+        self._reporter = Reporter(channel, self._tracker, listener)
+        self._ledger: Ledger | None = None
+        self._journal: Journal | None = None
+        self._prepared: Prepared | None = None
+        self._best = Best()
+        self._counts: Counts = {}
+        self._scores: dict[str, Score] = {}
+        self._arms: dict[str, Arm] = {}
+        self._gate: GateReport | None = None
+        self._estimate: Estimate | None = None
+        self._concluding = threading.Lock()
+        self._result: Result | None = None
+
+    # --- the ends ----------------------------------------------------------------------------------------------------
+
+    def execute(self) -> Result:
+        """Run to an end, whatever it is; every typed end is a Result, a bug is InternalError."""
+        self._reporter.start()
+        try:
+            try:
+                return self._conclude(*self._go())
+            except RunFailed as failure:
+                return self._conclude(failure, None)
+            except RunStop as stop:
+                return self._conclude(stop, self._best.candidate)
+        finally:
+            self._reporter.stop()
+            if self._journal is not None:
+                self._journal.close()
+
+    def terminate(self) -> Result | None:
+        """End from another thread: no further request, flush, publish the best-so-far. None where the run is ending already."""
+        stop = RunStop(Reason.STOPPED, "stopped by a signal; resume repeats at most what was in flight")
+        if self._ledger is not None:
+            self._ledger.halt(stop)
+        if not self._concluding.acquire(timeout=1.0):
+            return None
+        self._concluding.release()
+        return self._conclude(stop, self._best.candidate)
+
+    def _conclude(self, ending: RunFailed | RunStop | Reason, candidate: Candidate | None) -> Result:
+        """Write what there is and say how it ended; the first of two threads to come here decides."""
+        with self._concluding:
+            if self._result is not None:
+                return self._result
+            reason = ending if isinstance(ending, Reason) else ending.reason
+            message = "" if isinstance(ending, Reason) else ending.message
+            path = None if isinstance(ending, Reason) else ending.path
+            self._tracker.set(step="publish")
+            self._result = self._publish(reason, message, path, candidate)
+            if self._journal is not None:
+                self._journal.sync()
+            return self._result
+
+    def _publish(self, reason: Reason, message: str, path: str | None, candidate: Candidate | None) -> Result:
+        from dspy_operator.contract.exits import EXIT_OF
+
+        ledger, prepared = self._ledger, self._prepared
+        outcome = None
+        if candidate is not None:
+            outcome = (
+                Outcome.NOT_JUDGED
+                if self._gate is None
+                else Outcome.IMPROVED
+                if self._gate_passed
+                else Outcome.NO_IMPROVEMENT
+            )
+        result = Result(
+            attempt=self.spec.run.attempt,
+            outcome=outcome,
+            exit=int(EXIT_OF[reason]),
+            reason=reason,
+            message=message,
+            path=path,
+            dataset=prepared.report() if prepared is not None else None,
+            scores=self._scores,
+            gate=self._gate,
+            usage=ledger.usage() if ledger is not None else Result().usage,
+            usage_by_role=ledger.usage_by_role() if ledger is not None else {},
+            resolved=dict(self._counts),
+            estimate=self._estimate,
+            versions=versions(),
+            seconds=round(ledger.seconds, 3) if ledger is not None else 0.0,
+        )
+        if candidate is None or prepared is None or reason in {Reason.REPLAY_DIVERGED, Reason.VERIFY_FAILED}:
+            return result
+        revision = revision_of(self.spec, prepared, candidate.state)
+        result = result.model_copy(update={"candidate": revision.digest})
+        if self._recorded is not None:
+            return result
+        out = Path(self.spec.paths.out)
+        report = report_document(result, self._arms, export_rows=self.spec.dataset.export_rows)
+        write_revision(out / "revision", revision, report=report, provenance=provenance_document(self.spec, result))
+        if self._arms and self.spec.dataset.export_rows:
+            write_examples(out / "examples.jsonl.zst", prepared, self._arms)
+        return result
+
+    @property
+    def _gate_passed(self) -> bool:
+        return self._gate is not None and self._gate.passed
+
+    # --- the way -----------------------------------------------------------------------------------------------------
+
+    def _go(self) -> tuple[RunStop | Reason, Candidate | None]:
+        spec = self.spec
+        prepared = self._prepared = prepare(spec)
+        incumbent = self._load_incumbent(prepared)
+        student = prepared.program.fresh()
+        arms = self._arm_count(prepared, student, incumbent)
+        reserve_calls = judgement_calls(len(prepared.parts.test), arms, prepared.sizes.predictors)
+        self._counts = self._first_counts(prepared, reserve_calls)
+        self._estimate = estimate(spec, prepared, self._counts, reserve_calls=reserve_calls)
+        self._tracker.planned_calls = self._estimate.calls
+        self._check_budget(reserve_calls)
+        if spec.mode == "Estimate":
+            return Reason.COMPLETED, None
+        self._check_secrets()
+        ledger = self._open_ledger()
+        epoch = ledger.open_epoch("optimize", Reserve(calls=reserve_calls))
+        ending: RunStop | Reason = Reason.COMPLETED
+        compiled: Candidate | None = None
+        try:
+            with self._phase("optimize", epoch, prepared.scored):
+                self._preflight(prepared, student, epoch)
+                self._baseline(prepared, student, incumbent, reserve_calls, epoch)
+                compiled = self._optimize(prepared, student, epoch)
+                self._score_compiled(prepared, compiled)
+        except RunStop as stop:
+            if not stop.keeps_result:
+                raise
+            ending = stop
+        candidate = compiled or self._best.candidate
+        if candidate is None:
+            # Stopped before the baseline was scored: the baseline is all there is.
+            candidate = Candidate(program_hash(student), 0.0, state_document(student))
+        stopped = self._judge(prepared, student, incumbent, candidate)
+        if stopped is not None:
+            ending = ending if isinstance(ending, RunStop) else stopped
+        return ending, candidate
+
+    def _open_ledger(self) -> Ledger:
+        path = Path(self.spec.paths.journal)
+        self._journal = journal = Journal(path, read_only=self._recorded is not None)
+        opened = journal.recorded.opened
+        if opened is None:
+            journal.append("open", contract=self.spec.contract, inputDigest=self.spec.input_digest, versions=versions())
+        elif opened["inputDigest"] != self.spec.input_digest:
+            raise RunFailed(
+                Reason.REPLAY_DIVERGED,
+                f"{path} was written for other inputs ({opened['inputDigest']}; this run has {self.spec.input_digest})",
+            )
+        recorded, offline_stop = self._recorded, None
+        if recorded is not None and recorded.reason in {Reason.BUDGET_EXHAUSTED, Reason.STOPPED_EARLY}:
+            offline_stop = RunStop(recorded.reason, recorded.message)
+        self._ledger = Ledger(
+            journal,
+            self.spec.endpoints,
+            self._control,
+            seed=self.spec.seed,
+            offline=recorded is not None,
+            offline_stop=offline_stop,
+        )
+        self._reporter.attach(self._ledger)
+        if recorded is None and self._control.stop is not None:
+            self._ledger.update(self._control)
+        return self._ledger
+
+    @contextmanager
+    def _phase(
+        self, step: str, epoch: Epoch, scored: Sequence[Row], *, kind: str = "evaluate", best: Best | None = None
+    ) -> Iterator[Any]:
+        """DSPy's settings for one phase: our LM, adapter and watcher, and nothing of DSPy's own memory."""
+        assert self._ledger is not None and self._prepared is not None
+        self._tracker.set(step=step)
+        prepared, ledger = self._prepared, self._ledger
+        watcher = Watcher(
+            ledger=ledger,
+            kind=kind,
+            rows=prepared.by_digest,
+            scored=scored,
+            best=best if best is not None else self._best,
+            unreadable=Unreadable(2 * len(prepared.scored) + 20),
+            on_evaluation=self._evaluated(epoch, kind),
+        )
+        random.seed(self.spec.seed)
+        with dspy.context(
+            lm=ledger.lm("task", epoch),
+            adapter=prepared.program.adapter,
+            callbacks=[watcher],
+            disable_history=True,
+            max_errors=NEVER,
+            num_threads=self._threads,
+            provide_traceback=False,
+        ):
+            yield watcher
+
+    def _preflight(self, prepared: Prepared, student: Any, epoch: Epoch) -> None:
+        """One call for each endpoint: the first scored row as the program asks it (so it replays later), a word from the prompt model."""
+        assert self._ledger is not None
+        self._tracker.set(step="preflight")
+        first = prepared.scored[0] if prepared.scored else prepared.parts.test[0]
+        task = self.spec.endpoints["task"]
+        try:
+            student(**first.inputs)
+        except AdapterParseError as error:
+            adapter = self.spec.program.adapter
+            if adapter is not None and adapter.constrained == "Required":
+                answer = str(error.lm_response).strip()[:200]
+                raise RunStop(
+                    Reason.MODEL_ANSWERS_UNUSABLE,
+                    f"{task.name} does not keep to the JSON schema that constrained: Required asks for: {answer!r}",
+                ) from error
+        except LMError as error:
+            raise RunStop(
+                Reason.MODEL_ANSWERS_UNUSABLE, f"{task.name} refuses the program's first request: {error}"
+            ) from error
+        served = self._ledger.served()
+        if served.answered and served.tokens == 0 and (self._ledger.limits.tokens or self._ledger.limits.cost):
+            raise RunStop(
+                Reason.MODEL_ANSWERS_UNUSABLE,
+                f"{task.name} reports no usage, so a budget of tokens or cost cannot be kept: use budget.calls",
+                path="spec.budget",
+            )
+        prompt = self.spec.endpoints.get("prompt")
+        if prompt is not None and (prompt.name, prompt.model) != (task.name, task.model):
+            try:
+                self._ledger.lm("prompt", epoch)("Reply with the word OK.")
+            except LMError as error:
+                raise RunStop(
+                    Reason.MODEL_ANSWERS_UNUSABLE, f"{prompt.name} refuses its first request: {error}"
+                ) from error
+
+    def _baseline(
+        self, prepared: Prepared, student: Any, incumbent: Any | None, reserve_calls: int, epoch: Epoch
+    ) -> None:
+        """Baseline and incumbent on the scored rows; from here the tokens of the judgement are known."""
+        assert self._ledger is not None and self.spec.optimizer is not None
+        self._tracker.set(step="baseline")
+        if self.spec.optimizer.type == "Evaluate":
+            return
+        arm = answer_all(student, prepared.scored, prepared.metric, self._threads)
+        self._scores["devBaseline"] = arm.score()
+        self._tracker.set(baseline=arm.score().score)
+        if incumbent is not None and program_hash(incumbent) != program_hash(student):
+            with self._phase("baseline", epoch, prepared.scored, best=Best()):
+                score = answer_all(incumbent, prepared.scored, prepared.metric, self._threads).score()
+            self._scores["devIncumbent"] = score
+            self._tracker.set(incumbent=score.score)
+        limits, spent, reserve = self._ledger.limits, self._ledger.spent(), epoch.reserve
+        if self._recorded is None:
+            for name, limit, kept, used in (
+                ("tokens", limits.tokens, reserve.tokens, spent.tokens),
+                ("cost", limits.cost, reserve.cost, spent.cost),
+            ):
+                if limit is not None and limit < kept:
+                    raise RunStop(
+                        Reason.BUDGET_TOO_SMALL,
+                        f"the judgement alone needs about {kept} {name} ({reserve_calls} calls), given {limit}, used {used}",
+                        path=f"spec.budget.{name}",
+                    )
+
+    def _optimize(self, prepared: Prepared, student: Any, epoch: Epoch) -> Candidate:
+        assert self._ledger is not None and prepared.optimizer is not None
+        ledger = self._ledger
+        self._counts = ledger.resolved(self._fitted_counts(prepared))
+        self._tracker.set(
+            step="optimize", trials_done=0, trials_planned=prepared.optimizer.trials(self._counts, prepared.sizes)
+        )
+        by_order = random.Random(self.spec.seed)
+        dev, train, validation = list(prepared.parts.dev), list(prepared.parts.train), list(prepared.parts.validation)
+        for rows in (dev, train):
+            by_order.shuffle(rows)
+
+        def bootstrapped(scores: Sequence[float]) -> None:
+            ledger.mark(Mark("bootstrap", program_hash(student), prepared.parts.digest, tuple(scores)))
+
+        setup = Setup(
+            train=examples(train),
+            validation=examples(validation),
+            dev=examples(dev),
+            metric=prepared.metric,
+            task_lm=dspy.settings.lm,
+            prompt_lm=ledger.lm("prompt", epoch) if "prompt" in self.spec.endpoints else dspy.settings.lm,
+            threads=self._threads,
+            seed=self.spec.seed,
+            on_trial=lambda done: self._tracker.set(trials_done=done),
+            on_bootstrap=bootstrapped,
+        )
+        compiled = prepared.optimizer.compile(student, prepared.options, self._counts, setup)
+        return Candidate(program_hash(compiled), 0.0, state_document(compiled))
+
+    def _score_compiled(self, prepared: Prepared, compiled: Candidate) -> None:
+        """The candidate of an optimizer that scores none itself, on dev: for the report, and for what its tokens cost."""
+        assert prepared.optimizer is not None and self.spec.optimizer is not None
+        best = self._best.candidate
+        if (
+            prepared.optimizer.uses_validation
+            or self.spec.optimizer.type == "Evaluate"
+            or (best is not None and best.hash == compiled.hash)
+        ):
+            if best is not None and best.hash == compiled.hash:
+                self._scores["devBest"] = Score(score=round(best.score, 4), rows=len(prepared.scored))
+            return
+        module = prepared.program.in_state(compiled.state)
+        self._scores["devBest"] = answer_all(module, prepared.scored, prepared.metric, self._threads).score()
+
+    def _judge(self, prepared: Prepared, student: Any, incumbent: Any | None, candidate: Candidate) -> RunStop | None:
+        """Each different arm on the test rows; the stop that left the candidate unjudged, or None."""
+        assert self._ledger is not None
+        ledger = self._ledger
+        looks = self._looks_before(prepared, student, incumbent, candidate)
+        epoch = ledger.open_epoch("judge")
+        chosen = prepared.program.in_state(candidate.state)
+        modules = {
+            "baseline": student,
+            **({"incumbent": incumbent} if incumbent is not None else {}),
+            "candidate": chosen,
+        }
+        measured: dict[str, Arm] = {}
+        try:
+            with self._phase("judge", epoch, prepared.parts.test, kind="judge", best=Best()):
+                for name, module in modules.items():
+                    hashed = program_hash(module)
+                    if hashed not in measured:
+                        measured[hashed] = answer_all(module, prepared.parts.test, prepared.metric, self._threads)
+                    self._arms[name] = measured[hashed]
+                    self._scores[name] = measured[hashed].score()
+        except RunStop as stop:
+            if not stop.keeps_result:
+                raise
+            return stop
+        reference = "incumbent" if incumbent is not None else "baseline"
+        self._gate = self._verdict(reference, measured, looks, same=self._arms["candidate"] is self._arms[reference])
+        return None
+
+    def _verdict(self, reference: str, measured: Mapping[str, Arm], looks: int, *, same: bool) -> GateReport:
+        if same:
+            return GateReport(why=f"the candidate is the {reference} itself", look=looks + 1)
+        asked = sum(len(arm.rows) for arm in measured.values())
+        failed = sum(judged.failure == "request" for arm in measured.values() for judged in arm.rows)
+        verdict = gate.judge(
+            self._arms["candidate"].scores,
+            self._arms[reference].scores,
+            self.spec.gate,
+            looks,
+            failed_examples=failed,
+            total=asked,
+        )
+        return GateReport(
+            p=verdict.p,
+            alpha=verdict.alpha,
+            delta=verdict.delta,
+            passed=verdict.passed,
+            promote=verdict.promote,
+            why=verdict.why,
+            underpowered=verdict.underpowered,
+            smallest_effect=verdict.smallest_effect,
+            method=verdict.method.value,
+            look=looks + 1,
+        )
+
+    def _looks_before(self, prepared: Prepared, student: Any, incumbent: Any | None, candidate: Candidate) -> int:
+        """Looks at this test set so far: those the account knows, and judgements of other candidates in this run's journal."""
+        assert self._journal is not None
+        arms = {program_hash(student), candidate.hash} | ({program_hash(incumbent)} if incumbent is not None else set())
+        rows = rows_digest(prepared)
+        judged = {entry["program"] for entry in self._journal.recorded.judgements.values() if entry["rows"] == rows}
+        return self.spec.test_looks + len(judged - arms)
+
+    # --- numbers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _threads(self) -> int:
+        return self._control.concurrency
+
+    def _evaluated(self, epoch: Epoch, kind: str) -> Callable[[int, float, bool], None]:
+        """What follows an evaluation: trials, the best for the screen, and the reserve in tokens and money."""
+        assert self._ledger is not None
+        ledger, served = self._ledger, self._ledger.served()
+
+        def after(rows: int, mean: float, whole_set: bool) -> None:
+            nonlocal served
+            before, served = served, ledger.served()
+            self._count_trial(rows)
+            best = self._best.candidate
+            if kind == "evaluate" and whole_set and best is not None:
+                self._tracker.set(best=round(best.score, 4))
+                answers = served.answered - before.answered
+                if answers and mean >= best.score:
+                    self._renew_reserve(epoch, served, before, answers)
+
+        return after
+
+    def _count_trial(self, rows: int) -> None:
+        kind = self.spec.optimizer.type if self.spec.optimizer is not None else ""
+        if kind == "MIPROv2":
+            self._tracker.trial()
+        elif kind == "GEPA":
+            self._tracker.trial(rows)
+
+    def _renew_reserve(self, epoch: Epoch, served: Tally, before: Tally, answers: int) -> None:
+        assert self._ledger is not None
+        calls = epoch.reserve.calls
+        tokens = Decimal(served.tokens - before.tokens) / answers
+        cost = (served.cost - before.cost) / answers
+        seconds = calls * self._ledger.seconds_per_call / max(1, self._threads)
+        self._ledger.set_reserve(
+            epoch,
+            Reserve(
+                calls, whole(judgement_amount(calls, tokens)), judgement_amount(calls, cost), float(seconds) * 1.25
+            ),
+        )
+
+    def _first_counts(self, prepared: Prepared, reserve_calls: int) -> Counts:
+        """Counts for the estimate, from the budget of calls alone."""
+        assert prepared.optimizer is not None
+        limit = Limits.of(self._control.budget).calls
+        return prepared.optimizer.counts(prepared.options, prepared.sizes, self._left(prepared, limit, reserve_calls))
+
+    def _fitted_counts(self, prepared: Prepared) -> Counts:
+        """Counts from what is left: also from tokens and money, whose mean the baseline has shown.
+
+        Nominal numbers, not what was spent: calls that a crash repeated must not change what is computed.
+        """
+        assert self._ledger is not None and prepared.optimizer is not None and self._estimate is not None
+        limits, served = self._ledger.limits, self._ledger.served()
+        fits = [limits.calls] if limits.calls is not None else []
+        if served.answered and served.tokens and limits.tokens is not None:
+            fits.append(limits.tokens * served.answered // served.tokens)
+        if served.answered and served.cost and limits.cost is not None:
+            fits.append(int(limits.cost * served.answered / served.cost))
+        left = self._left(prepared, min(fits) if fits else None, self._estimate.reserved_calls)
+        return prepared.optimizer.counts(prepared.options, prepared.sizes, left)
+
+    def _left(self, prepared: Prepared, limit: int | None, reserve_calls: int) -> int | None:
+        if limit is None:
+            return None
+        return max(0, limit - reserve_calls - len(prepared.scored) * prepared.sizes.predictors - 1)
+
+    def _check_budget(self, reserve_calls: int) -> None:
+        limit = Limits.of(self._control.budget).calls
+        endpoints = len({(endpoint.name, endpoint.model) for endpoint in self.spec.endpoints.values()})
+        needed = reserve_calls + endpoints
+        if limit is not None and limit < needed:
+            raise RunFailed(
+                Reason.BUDGET_TOO_SMALL,
+                f"{needed} calls are needed (judgement {reserve_calls}, preflight {endpoints}), given {limit}",
+                path="spec.budget.calls",
+            )
+
+    def _check_secrets(self) -> None:
+        for endpoint in self.spec.endpoints.values():
+            if endpoint.api_key_source is None or self._recorded is not None:
+                continue
+            path = Path(endpoint.api_key_file) if endpoint.api_key_file is not None else None
+            if path is None or not path.is_file() or not path.read_text(encoding="utf-8").strip():
+                raise RunFailed(Reason.SECRET_MISSING, f"{endpoint.name}: {endpoint.api_key_source} is absent or empty")
+
+    def _arm_count(self, prepared: Prepared, student: Any, incumbent: Any | None) -> int:
+        """Different programs that the judgement may measure."""
+        assert self.spec.optimizer is not None
+        known = {program_hash(student)} | ({program_hash(incumbent)} if incumbent is not None else set())
+        return len(known) + (0 if self.spec.optimizer.type == "Evaluate" else 1)
+
+    def _load_incumbent(self, prepared: Prepared) -> Any | None:
+        if self.spec.incumbent is None:
+            return None
+        folder = Path(self.spec.incumbent.path)
+        try:
+            source = (folder / "program.py").read_text(encoding="utf-8")
+            state = json.loads((folder / "program.json").read_bytes())
+        except OSError as error:
+            raise RunFailed(
+                Reason.INVALID_PROGRAM, f"the incumbent {folder} cannot be read: {error.strerror}"
+            ) from None
+        except ValueError as error:
+            raise RunFailed(
+                Reason.INVALID_PROGRAM, f"the incumbent {folder}/program.json is not JSON: {error}"
+            ) from None
+        program = (
+            prepared.program
+            if source == prepared.program.source
+            else load_program(source, Path(self.spec.paths.out) / "incumbent")
+        )
+        return program.in_state(state)

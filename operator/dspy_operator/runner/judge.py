@@ -1,0 +1,97 @@
+"""The judgement: every different arm answers the same held-out rows, and the gate compares."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError, LMError
+
+from dspy_operator.contract.documents import Score
+from dspy_operator.runner.metric import ScoredMetric
+from dspy_operator.runner.optimizers.shape import NEVER
+from dspy_operator.runner.rows import Row
+
+FailureClass = Literal["right", "wrong", "parse", "request"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One row's answer by one program."""
+
+    row: Row
+    score: float
+    outputs: Mapping[str, Any]
+    feedback: str
+    failure: FailureClass
+    """request: never answered. parse: the answer did not fit the adapter. wrong: a score below 1."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One program on all the rows."""
+
+    rows: tuple[Judged, ...]
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """0 to 1, in the order of the rows."""
+        return tuple(judged.score for judged in self.rows)
+
+    def score(self) -> Score:
+        """As the contract writes it."""
+        return Score(
+            score=round(100 * sum(self.scores) / len(self.rows), 4),
+            rows=len(self.rows),
+            failed=sum(judged.failure == "request" for judged in self.rows),
+            unreadable=sum(judged.failure == "parse" for judged in self.rows),
+        )
+
+
+@dataclass
+class Attempt:
+    """A program that says why it has no answer, where dspy.Evaluate only shows an empty prediction."""
+
+    judged: Any
+    """The module."""
+    failures: dict[str, FailureClass] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, **inputs: Any) -> Any:
+        """The module's prediction; without fields where the answer cannot be read or never came."""
+        try:
+            return self.judged(**inputs)
+        except AdapterParseError:
+            return self._failed("parse", inputs)
+        except LMError:
+            return self._failed("request", inputs)
+
+    def failure_of(self, inputs: Mapping[str, Any]) -> FailureClass | None:
+        """Why these inputs have no answer."""
+        return self.failures.get(repr(sorted(inputs.items())))
+
+    def _failed(self, why: FailureClass, inputs: Mapping[str, Any]) -> Any:
+        with self._lock:
+            self.failures[repr(sorted(inputs.items()))] = why
+        return dspy.Prediction()
+
+
+def examples(rows: Sequence[Row]) -> list[Any]:
+    """Rows as DSPy's examples."""
+    return [dspy.Example(**row.inputs, **row.outputs).with_inputs(*row.inputs) for row in rows]
+
+
+def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads: int) -> Arm:
+    """Let a program answer rows, in the surrounding dspy.context; one evaluate event."""
+    attempt = Attempt(program)
+    evaluate = dspy.Evaluate(devset=examples(rows), metric=metric.for_dspy, num_threads=threads, max_errors=NEVER)
+    results = evaluate(attempt).results
+    judged = []
+    for row, (_, prediction, score) in zip(rows, results, strict=True):
+        outputs = dict(prediction.items()) if hasattr(prediction, "items") else {}
+        failure: FailureClass = attempt.failure_of(row.inputs) or ("right" if float(score) == 1 else "wrong")
+        judged.append(Judged(row, float(score), outputs, metric.feedback(row.outputs, outputs), failure))
+    return Arm(tuple(judged))

@@ -1,0 +1,716 @@
+"""The Ledger: every model call of a run passes here, and only here.
+
+For each request it decides: answered before (replay, free), a failure that would repeat (raised again), on the wire already
+(wait for it), not allowed any more (stop), or sent: within the budget, within the endpoint's slots, retried while the fault
+is a passing one, and written down before and after.
+
+Two ends. Above, `LedgerLM` is the dspy.LM that programs and optimizers hold; it knows the rollout, which DSPy keeps from
+engines. Below, `RoleEngine` is its custom engine; it sees every request on the wire, also each of n > 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal
+
+import dspy
+from dspy import lm15
+from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
+from dspy.clients.engines.lm15_engine import LM15Engine
+
+from dspy_operator.contract.exits import Reason
+from dspy_operator.contract.runspec import Control, Endpoint, Usage
+from dspy_operator.runner.breaker import Breaker, KeyTroubles, Trouble, backoff_seconds, monotonic
+from dspy_operator.runner.difference import nearest_difference
+from dspy_operator.runner.journal import Journal, mark_key
+from dspy_operator.runner.spend import InFlight, Limits, Reserve, Tally, Tokens, exceeded, price, total
+from dspy_operator.runner.stop import RunStop
+
+Role = Literal["task", "prompt"]
+
+
+class RequestFailed(lm15.ProviderError):  # type: ignore[misc]  # DSPy is untyped here
+    """A request that fails the same way each time it is sent; its row counts as failed, not as wrong."""
+
+    default_code = "invalid_request"
+
+
+@dataclass
+class Epoch:
+    """A phase of the run. Once stopped, nothing from its threads reaches the wire any more.
+
+    DSPy's pool threads outlive the exception that ended their evaluation; without this they would spend what is reserved
+    for the judgement (measured: up to 7 of 12 calls).
+    """
+
+    name: str
+    reserve: Reserve = field(default_factory=Reserve)
+    stop: RunStop | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What an evaluation came to; compared on replay."""
+
+    kind: str
+    """evaluate | bootstrap | judge"""
+    program: str
+    """Hash of the program that was evaluated."""
+    rows: str
+    """Digest of the rows, in order."""
+    scores: tuple[float, ...]
+    """One score a row, 0 to 1."""
+    labels: tuple[str, ...] = ()
+    """For messages: where each row is, for example "line 17"."""
+
+
+class Ledger:
+    """Replay, budget, slots, retries, breaker, usage and journal of one run.
+
+    Args:
+        journal: open journal of this run; what it recorded is replayed.
+        endpoints: by role.
+        control: the live part; `update` takes a newer one.
+        seed: the run's seed, part of a request's key where it samples.
+        offline: for `verify`: nothing may go on the wire. Where the optimization was stopped when it was recorded, it is
+            stopped again with this where the record ends; None where it came to its own end.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        endpoints: Mapping[Role, Endpoint],
+        control: Control,
+        *,
+        seed: int,
+        offline: bool = False,
+        offline_stop: RunStop | None = None,
+    ) -> None:
+        self._journal = journal
+        self._endpoints = dict(endpoints)
+        self._seed = seed
+        self._offline = offline
+        self._offline_stop = offline_stop
+        self._cond = threading.Condition()
+        self._limits = Limits.of(control.budget)
+        self._control = control
+        self._started_at = monotonic()
+        self._jitter = random.Random()
+        self._epochs: list[Epoch] = []
+        self._in_flight: dict[str, Role] = {}
+        self._on_wire: dict[str, int] = {endpoint.name: 0 for endpoint in endpoints.values()}
+        self._breakers = {endpoint.name: Breaker(endpoint.name) for endpoint in endpoints.values()}
+        self._troubles: dict[str, KeyTroubles] = {}
+        self._answerable: dict[str, lm15.Request] = {}
+        self._stopping: RunStop | None = None
+        self._served = Tally()
+
+        recorded = journal.recorded
+        self._answers = recorded.answers
+        self._failures = recorded.failures
+        self._unanswered = {
+            key for key in recorded.starts if key not in recorded.answers and key not in recorded.failures
+        }
+        self._marks_seen = 0
+        self._consumed: set[str] = set()
+        self._seconds_before = max(recorded.seconds, control.floor_seconds)
+        self._tallies: dict[str, Tally] = {role: Tally() for role in endpoints}
+        self.calls_before = recorded.calls
+        """Calls of earlier tries."""
+        for entry in recorded.answers.values():
+            role = entry.get("role", "task")
+            tally = self._tallies.setdefault(role, Tally())
+            tokens = Tokens.of(entry["response"].get("usage"))
+            tally.add(tokens, price(tokens, self._endpoints[role].pricing if role in self._endpoints else None))
+        for key, offsets in recorded.starts.items():
+            role = recorded.answers.get(key, recorded.failures.get(key, {})).get("role", "task")
+            tally = self._tallies.setdefault(role, Tally())
+            tally.calls += len(offsets)
+            tally.failed += len(offsets) - (1 if key in recorded.answers else 0)
+        self._floor = _floor(control.floor, total(self._tallies))
+
+    # --- what the flow asks ------------------------------------------------------------------------------------------
+
+    def open_epoch(self, name: str, reserve: Reserve | None = None) -> Epoch:
+        """A new phase; `reserve` is what it must leave for the judgement."""
+        epoch = Epoch(name, reserve or Reserve())
+        with self._cond:
+            epoch.stop = self._stopping if self._stopping is not None and not self._stopping.keeps_result else None
+            self._epochs.append(epoch)
+        return epoch
+
+    def lm(self, role: Role, epoch: Epoch) -> LedgerLM:
+        """The dspy.LM that plays a role in a phase."""
+        endpoint = self._endpoints[role]
+        request = endpoint.request
+        prefix = "ollama_chat" if endpoint.type == "Ollama" else "openai"
+        temperature = (
+            float(request.temperature) if request.temperature is not None else (0.0 if role == "task" else 1.0)
+        )
+        extra: dict[str, Any] = {}
+        if request.top_p is not None:
+            extra["top_p"] = float(request.top_p)
+        if request.stop is not None:
+            extra["stop"] = list(request.stop)
+        return LedgerLM(
+            f"{prefix}/{endpoint.model}",
+            temperature=temperature,
+            max_tokens=request.max_tokens,
+            cache=False,
+            num_retries=0,
+            engine=RoleEngine(self, role, endpoint, epoch),
+            **extra,
+        )
+
+    def set_reserve(self, epoch: Epoch, reserve: Reserve) -> None:
+        """Renew what a phase must leave, for example when the best-so-far got longer prompts."""
+        with self._cond:
+            epoch.reserve = reserve
+
+    def end(self, epoch: Epoch, stop: RunStop) -> None:
+        """End a phase: its threads' next request raises `stop`."""
+        with self._cond:
+            if epoch.stop is None:
+                epoch.stop = stop
+            self._cond.notify_all()
+
+    def halt(self, stop: RunStop) -> None:
+        """End the run: every phase, at once."""
+        with self._cond:
+            self._stopping = stop
+            for epoch in self._epochs:
+                epoch.stop = epoch.stop or stop
+            self._cond.notify_all()
+
+    def update(self, control: Control) -> None:
+        """Take a newer control document: budget, slots and stop apply from the next request on."""
+        with self._cond:
+            self._control = control
+            self._limits = Limits.of(control.budget)
+            self._cond.notify_all()
+        if control.stop == "Cancel":
+            self.halt(RunStop(Reason.STOPPED, "stop: Cancel was asked for"))
+        elif control.stop == "Finish":
+            with self._cond:
+                for epoch in self._epochs:
+                    if epoch.name == "optimize" and epoch.stop is None:
+                        epoch.stop = RunStop(Reason.STOPPED_EARLY, "stop: Finish was asked for")
+                self._cond.notify_all()
+
+    def tick(self) -> None:
+        """Look at the clock: a phase whose time is up ends also while nothing is sent."""
+        with self._cond:
+            for epoch in self._epochs:
+                if (
+                    epoch.stop is None
+                    and self._limits.seconds is not None
+                    and self.seconds >= self._limits.seconds - epoch.reserve.seconds
+                ):
+                    why = exceeded(
+                        Tally(),
+                        self.seconds,
+                        InFlight(),
+                        Limits(seconds=self._limits.seconds),
+                        Reserve(seconds=epoch.reserve.seconds),
+                    )
+                    epoch.stop = RunStop(Reason.BUDGET_EXHAUSTED, why or "wallClock is used up")
+            self._cond.notify_all()
+
+    @property
+    def control(self) -> Control:
+        """The control document in force."""
+        return self._control
+
+    @property
+    def seconds(self) -> float:
+        """Run time over all tries."""
+        return self._seconds_before + monotonic() - self._started_at
+
+    @property
+    def limits(self) -> Limits:
+        """The budget in force."""
+        return self._limits
+
+    def spent(self) -> Tally:
+        """Spend over the run's whole life, all roles, the account's floor included."""
+        with self._cond:
+            return self._spent()
+
+    def served(self) -> Tally:
+        """Answers that the task role was given, replayed ones too: the same on every try, unlike spend."""
+        with self._cond:
+            return replace(self._served)
+
+    def usage_by_role(self) -> dict[str, Usage]:
+        """For progress and result."""
+        with self._cond:
+            return {role: tally.document() for role, tally in self._tallies.items()}
+
+    def usage(self) -> Usage:
+        """All roles together."""
+        return self.spent().document()
+
+    @property
+    def failed_requests(self) -> int:
+        """Requests given up as failing for ever."""
+        return len(self._failures)
+
+    @property
+    def answered_requests(self) -> int:
+        """Distinct requests with an answer."""
+        return len(self._answers)
+
+    @property
+    def seconds_per_call(self) -> float:
+        """Mean time of an answer, as the journal recorded them."""
+        with self._cond:
+            times = [float(entry.get("seconds", 0.0)) for entry in self._answers.values()]
+        return sum(times) / len(times) if times else 0.0
+
+    @property
+    def replaying(self) -> bool:
+        """Whether a mark of an earlier try is still ahead."""
+        return self._marks_seen < len(self._journal.recorded.marks)
+
+    def in_flight(self) -> int:
+        """Requests on the wire now."""
+        with self._cond:
+            return len(self._in_flight)
+
+    def mark(self, mark: Mark) -> None:
+        """Record an evaluation, or compare it with the record.
+
+        Raises:
+            RunStop: ReplayDiverged, naming the mark and the first row whose score differs.
+        """
+        with self._cond:
+            recorded = self._journal.recorded
+            if mark.kind == "judge":
+                number, old = None, recorded.judgements.get(mark_key(mark.program, mark.rows))
+            else:
+                number = self._marks_seen
+                self._marks_seen += 1
+                old = recorded.marks[number] if number < len(recorded.marks) else None
+            if old is not None:
+                _compare(mark, old, number)
+                return
+            t = self.seconds
+        self._journal.append(
+            "mark",
+            mark=mark.kind,
+            n=number,
+            program=mark.program,
+            rows=mark.rows,
+            scores=list(mark.scores),
+            t=round(t, 3),
+        )
+
+    def resolved(self, counts: Mapping[str, Any]) -> dict[str, Any]:
+        """Freeze counts that were derived from the budget; on a resume the frozen ones come back."""
+        if self._journal.recorded.resolved is not None:
+            return self._journal.recorded.resolved
+        self._journal.append("mark", mark="resolved", counts=dict(counts))
+        self._journal.recorded.resolved = dict(counts)
+        return dict(counts)
+
+    # --- one request -------------------------------------------------------------------------------------------------
+
+    def complete(self, engine: RoleEngine, request: lm15.Request, rollout: int | None, index: int) -> lm15.Response:
+        """Answer one request: from the journal, or from the endpoint.
+
+        Raises:
+            RunStop: the phase has ended, or this request ended it.
+            RequestFailed: this request can never be answered; recorded, so that a replay raises it again.
+        """
+        document = request_to_dict(request)
+        key = self._key(document, engine.endpoint, rollout, index)
+        with self._cond:
+            while True:
+                if engine.epoch.stop is not None:
+                    raise engine.epoch.stop
+                if (answer := self._answers.get(key)) is not None:
+                    self._tallies[engine.role].replayed += 1
+                    self._serve(engine, Tokens.of(answer["response"].get("usage")))
+                    self._consumed.add(key)
+                    self._answerable[engine.endpoint.name] = request
+                    return response_from_dict(answer["response"])
+                if (failure := self._failures.get(key)) is not None:
+                    self._consumed.add(key)
+                    raise RequestFailed(failure["error"], provider_code=failure.get("code"))
+                if key not in self._in_flight:
+                    break
+                self._cond.wait(1.0)
+            self._refuse_divergence(key, document, engine.epoch)
+            self._in_flight[key] = engine.role
+        try:
+            return self._send(engine, request, document, key)
+        finally:
+            with self._cond:
+                self._in_flight.pop(key, None)
+                self._cond.notify_all()
+
+    def _send(self, engine: RoleEngine, request: lm15.Request, document: dict[str, Any], key: str) -> lm15.Response:
+        endpoint = engine.endpoint
+        for attempt in range(10_000):
+            with self._slot(engine):
+                self._admit(engine, key, document if attempt == 0 else None)
+                sent_at = monotonic()
+                try:
+                    response = engine.send(request)
+                except lm15.LM15Error as error:
+                    outcome: lm15.Response | lm15.LM15Error = error
+                else:
+                    outcome = response
+            if isinstance(outcome, lm15.Response):
+                self._accept(engine, key, request, outcome, monotonic() - sent_at)
+                return outcome
+            self._fail(engine, key, outcome)
+            retry_after = getattr(outcome, "retry_after", None) if isinstance(outcome, lm15.RateLimitError) else None
+            self._wait(engine, backoff_seconds(attempt, self._jitter), retry_after)
+        raise RunStop(Reason.ENDPOINT_UNAVAILABLE, f"{endpoint.name} did not answer one request in 10000 attempts")
+
+    @contextmanager
+    def _slot(self, engine: RoleEngine) -> Iterator[None]:
+        """One of the endpoint's slots; waits for it, and for Retry-After."""
+        name = engine.endpoint.name
+        with self._cond:
+            while True:
+                if engine.epoch.stop is not None:
+                    raise engine.epoch.stop
+                held_back = self._breakers[name].not_before - monotonic()
+                limit = self._control.slots.get(name, self._control.concurrency)
+                if held_back <= 0 and self._on_wire[name] < max(1, limit):
+                    break
+                self._cond.wait(min(1.0, held_back) if held_back > 0 else 1.0)
+            self._on_wire[name] += 1
+        try:
+            yield
+        finally:
+            with self._cond:
+                self._on_wire[name] -= 1
+                self._cond.notify_all()
+
+    def _admit(self, engine: RoleEngine, key: str, document: dict[str, Any] | None) -> None:
+        """Check the budget, count the call and write it down: from here on it is on the wire."""
+        with self._cond:
+            if engine.epoch.stop is not None:
+                raise engine.epoch.stop
+            spent = self._spent()
+            why = exceeded(spent, self.seconds, self._expected(spent), self._limits, engine.epoch.reserve)
+            if why is not None:
+                engine.epoch.stop = RunStop(Reason.BUDGET_EXHAUSTED, why)
+                self._cond.notify_all()
+                raise engine.epoch.stop
+            self._tallies[engine.role].calls += 1
+            # Written under the lock, so that the journal never shows more calls than the budget allows, nor fewer.
+            entry: dict[str, Any] = {"key": key, "role": engine.role, "t": round(self.seconds, 3)}
+            if document is not None and key not in self._unanswered:
+                entry["request"] = document
+            self._journal.append("start", **entry)
+
+    def _accept(
+        self, engine: RoleEngine, key: str, request: lm15.Request, response: lm15.Response, seconds: float
+    ) -> None:
+        document = response_to_dict(response)
+        tokens = Tokens.of(document.get("usage"))
+        entry = {
+            "key": key,
+            "role": engine.role,
+            "endpoint": engine.endpoint.name,
+            "model": response.model,
+            "finish": response.finish_reason,
+            "seconds": round(seconds, 3),
+            "t": round(self.seconds, 3),
+            "response": document,
+        }
+        self._journal.append("done", **entry)
+        with self._cond:
+            self._answers[key] = entry
+            self._unanswered.discard(key)
+            self._troubles.pop(key, None)
+            self._answerable[engine.endpoint.name] = request
+            self._breakers[engine.endpoint.name].answered()
+            self._tallies[engine.role].add(tokens, price(tokens, engine.endpoint.pricing))
+            self._serve(engine, tokens)
+
+    def _serve(self, engine: RoleEngine, tokens: Tokens) -> None:
+        if engine.role == "task":
+            self._served.calls += 1
+            self._served.add(tokens, price(tokens, engine.endpoint.pricing))
+
+    def _fail(self, engine: RoleEngine, key: str, error: lm15.LM15Error) -> None:
+        """Decide what a failed request means; returns where it is to be sent again.
+
+        Raises:
+            RunStop: for the endpoint as a whole.
+            RequestFailed: for this request, for ever.
+        """
+        name, words = engine.endpoint.name, _words(error)
+        with self._cond:
+            self._tallies[engine.role].failed += 1
+            breaker = self._breakers[name]
+            if isinstance(error, (lm15.AuthError, lm15.BillingError, lm15.NotConfiguredError)):
+                self._stop_all(engine, Reason.AUTHENTICATION_FAILED, f"{name}: {words}")
+            if isinstance(error, lm15.UnsupportedModelError) or error.status == 404:
+                self._stop_all(
+                    engine,
+                    Reason.ENDPOINT_UNAVAILABLE,
+                    f"{name} does not know the model {engine.endpoint.model}: {words}",
+                )
+            if isinstance(error, (lm15.InvalidRequestError, lm15.CapabilityError)):
+                if (opened := breaker.refused(words)) is not None:
+                    self._stop_all(engine, *opened)
+                self._give_up(engine, key, words, error.provider_code or error.code)
+            trouble = _trouble(error)
+            if (opened := breaker.failed(trouble, words, monotonic())) is not None:
+                self._stop_all(engine, *opened)
+            breaker.hold_back(error.retry_after if trouble is Trouble.LIMITED else None, monotonic())
+            troubles = self._troubles.setdefault(key, KeyTroubles(answers_at_first=breaker.answers))
+            troubles.count(trouble)
+            if not troubles.suspect or trouble is Trouble.LIMITED:
+                return
+            if breaker.answers > troubles.answers_at_first:
+                self._give_up(engine, key, words, trouble.value)
+        # Nobody else was answered meanwhile, so it may be the endpoint and not this request.
+        if self._still_answers(engine):
+            with self._cond:
+                self._give_up(engine, key, words, trouble.value)
+
+    def _still_answers(self, engine: RoleEngine) -> bool:
+        """Whether the endpoint answers a request that it answered before; one call, paid and counted like any other."""
+        request = self._answerable.get(engine.endpoint.name)
+        if request is None:
+            return False
+        with self._slot(engine):
+            key = f"probe-{self.spent().calls + 1}"
+            self._admit(engine, key, None)
+            sent_at = monotonic()
+            try:
+                response = engine.send(request)
+            except lm15.LM15Error as error:
+                with self._cond:
+                    self._tallies[engine.role].failed += 1
+                    opened = self._breakers[engine.endpoint.name].failed(_trouble(error), _words(error), monotonic())
+                    if opened is not None:
+                        self._stop_all(engine, *opened)
+                return False
+        self._accept(engine, key, request, response, monotonic() - sent_at)
+        return True
+
+    def _give_up(self, engine: RoleEngine, key: str, words: str, code: str) -> None:
+        entry = {"key": key, "role": engine.role, "error": words, "code": code, "t": round(self.seconds, 3)}
+        self._failures[key] = entry
+        self._unanswered.discard(key)
+        self._journal.append("fail", **entry)
+        self._cond.notify_all()
+        raise RequestFailed(words, provider_code=code)
+
+    def _stop_all(self, engine: RoleEngine, reason: Reason, message: str) -> None:
+        stop = RunStop(reason, message)
+        for epoch in self._epochs:
+            epoch.stop = epoch.stop or stop
+        self._cond.notify_all()
+        raise engine.epoch.stop or stop
+
+    def _wait(self, engine: RoleEngine, seconds: float, retry_after: float | None) -> None:
+        until = monotonic() + (seconds if retry_after is None else retry_after + seconds)
+        with self._cond:
+            while (left := until - monotonic()) > 0:
+                if engine.epoch.stop is not None:
+                    raise engine.epoch.stop
+                self._cond.wait(min(left, 1.0))
+
+    def _spent(self) -> Tally:
+        spent = total(self._tallies)
+        spent.calls += self._floor.calls
+        spent.input_tokens += self._floor.input_tokens
+        spent.output_tokens += self._floor.output_tokens
+        spent.cost += Decimal(self._floor.cost)
+        return spent
+
+    def _expected(self, spent: Tally) -> InFlight:
+        if not spent.answered:
+            return InFlight()
+        flying = sum(self._on_wire.values()) - 1  # this request has its slot already
+        return InFlight(flying * spent.tokens // spent.answered, flying * spent.cost / spent.answered)
+
+    def _refuse_divergence(self, key: str, document: dict[str, Any], epoch: Epoch) -> None:
+        """Before the last recorded mark only requests that were on the wire at the crash may be missing.
+
+        Sets, so that the order of threads does not matter. The judgement is compared by its own marks.
+        """
+        if self._offline:
+            if not self.replaying and epoch.name == "optimize" and self._offline_stop is not None:
+                epoch.stop = self._offline_stop
+                raise epoch.stop
+            reason = Reason.REPLAY_DIVERGED if self.replaying else Reason.VERIFY_FAILED
+        elif self.replaying and epoch.name == "optimize" and key not in self._unanswered:
+            reason = Reason.REPLAY_DIVERGED
+        else:
+            return
+        where = f"before mark {self._marks_seen} of {len(self._journal.recorded.marks)}"
+        stop = RunStop(reason, f"{where}: a request that the journal does not hold; {self._nearest(document)}")
+        self._stopping = stop
+        for each in self._epochs:
+            each.stop = each.stop or stop
+        raise stop
+
+    def _nearest(self, document: dict[str, Any]) -> str:
+        """How this request differs from the most similar recorded one that was not asked for yet."""
+        left = [key for key in self._journal.recorded.starts if key not in self._consumed][:2000]
+        return nearest_difference(document, (self._journal.request_of(key) for key in left))
+
+    def _key(self, document: dict[str, Any], endpoint: Endpoint, rollout: int | None, index: int) -> str:
+        """sha256 over what the model sees and how it samples; not over timeouts, URL, credentials or role."""
+        parts: dict[str, Any] = {"request": document, "model": endpoint.model_digest or endpoint.name}
+        if document.get("config", {}).get("temperature") != 0.0:
+            parts |= {"rollout": rollout, "index": index, "seed": self._seed}
+        text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class RoleEngine:
+    """A DSPy engine that sends one role's requests of one phase through the Ledger."""
+
+    def __init__(self, ledger: Ledger, role: Role, endpoint: Endpoint, epoch: Epoch) -> None:
+        self.ledger = ledger
+        self.role: Role = role
+        self.endpoint = endpoint
+        self.epoch = epoch
+        self._local = threading.local()
+        self._wire = _wire(endpoint)
+
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        """DSPy's engine interface: one canonical request, one response."""
+        rollout, index = getattr(self._local, "scope", (None, 0))
+        self._local.scope = (rollout, index + 1)
+        return self.ledger.complete(self, request, rollout, index)
+
+    @contextmanager
+    def rollout(self, number: int | None) -> Iterator[None]:
+        """The rollout of the LM call that this thread makes now; its n requests count from 0."""
+        before = getattr(self._local, "scope", (None, 0))
+        self._local.scope = (number, 0)
+        try:
+            yield
+        finally:
+            self._local.scope = before
+
+    def send(self, request: lm15.Request) -> lm15.Response:
+        """One attempt on the wire."""
+        return self._wire.complete(request)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RoleEngine:
+        # Programs are deep-copied with the LM in them; there is one Ledger.
+        return self
+
+    def __copy__(self) -> RoleEngine:
+        return self
+
+
+class LedgerLM(dspy.LM):  # type: ignore[misc]
+    """A dspy.LM whose engine knows which rollout a call belongs to; DSPy strips it before the engine."""
+
+    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        """As dspy.LM."""
+        rollout = kwargs.get("rollout_id", self.kwargs.get("rollout_id"))
+        with self.engine.rollout(rollout):
+            return super().__call__(prompt, messages=messages, **kwargs)
+
+
+_WIRES: dict[tuple[str, str | None, float, str], LM15Engine] = {}
+_WIRES_LOCK = threading.Lock()
+
+
+def _wire(endpoint: Endpoint) -> LM15Engine:
+    """One connection pool for each endpoint, shared by its roles and phases.
+
+    `ollama/...` reaches Ollama with `max_tokens`, `openai-chat` sends `max_completion_tokens`. The provider id must be these
+    two: with `openai` DSPy ignores our URL and calls the vendor's own host.
+    """
+    provider = "ollama" if endpoint.type == "Ollama" else "openai-chat"
+    api_key = "none"
+    if endpoint.api_key_file is not None:
+        with open(endpoint.api_key_file, encoding="utf-8") as file:
+            api_key = file.read().strip()
+    identity = (endpoint.url, endpoint.api_key_file, endpoint.timeout_seconds, provider)
+    with _WIRES_LOCK:
+        if identity not in _WIRES:
+            timeout = endpoint.timeout_seconds
+            _WIRES[identity] = LM15Engine(
+                lm15.RouterConfig(
+                    api_keys={provider: api_key},
+                    base_urls={provider: endpoint.url.rstrip("/")},
+                    timeouts=lm15.Timeouts(connect=min(10.0, timeout), read=timeout, write=timeout, pool=None),
+                    max_connections=1024,
+                    env={},
+                )
+            )
+        return _WIRES[identity]
+
+
+def _floor(account: Usage, journal: Tally) -> Usage:
+    """What the account knows to be spent beyond the journal: all of it where the journal was lost, nothing where it was kept."""
+    return Usage(
+        calls=max(0, account.calls - journal.calls),
+        input_tokens=max(0, account.input_tokens - journal.input_tokens),
+        output_tokens=max(0, account.output_tokens - journal.output_tokens),
+        cost=f"{max(Decimal(0), Decimal(account.cost) - journal.cost):f}",
+    )
+
+
+def _compare(mark: Mark, old: Mapping[str, Any], number: int | None) -> None:
+    name = (
+        f"mark {number} ({mark.kind})"
+        if number is not None
+        else f"the mark of a judgement (program {mark.program[:8]})"
+    )
+    for what, new, recorded in (
+        ("kind", mark.kind, old["mark"]),
+        ("program", mark.program, old["program"]),
+        ("rows", mark.rows, old["rows"]),
+    ):
+        if new != recorded:
+            raise RunStop(
+                Reason.REPLAY_DIVERGED, f"{name}: {what} is {new[:12]} now and was {recorded[:12]} when it was recorded"
+            )
+    for position, (new_score, old_score) in enumerate(zip(mark.scores, old["scores"], strict=False)):
+        if new_score != old_score:
+            row = mark.labels[position] if position < len(mark.labels) else f"row {position}"
+            raise RunStop(
+                Reason.REPLAY_DIVERGED,
+                f"{name}: {row} scores {new_score:g} now and scored {old_score:g} when it was recorded: its answer in the journal was changed",
+            )
+    if len(mark.scores) != len(old["scores"]):
+        raise RunStop(
+            Reason.REPLAY_DIVERGED,
+            f"{name}: {len(mark.scores)} scores now and {len(old['scores'])} when it was recorded",
+        )
+
+
+def _trouble(error: lm15.LM15Error) -> Trouble:
+    if isinstance(error, lm15.RateLimitError):
+        return Trouble.LIMITED
+    if isinstance(error, lm15.TimeoutError):
+        return Trouble.TIMEOUT
+    if isinstance(error, lm15.TransportError):
+        return (
+            Trouble.TIMEOUT if "no bytes for" in error.message or "timed out" in error.message else Trouble.CONNECTION
+        )
+    if isinstance(error, lm15.ServerError):
+        return Trouble.SERVER
+    return Trouble.GARBAGE
+
+
+def _words(error: lm15.LM15Error) -> str:
+    """The server's words on one line, without the advice that lm15 adds."""
+    text = (error.message or error.code).split("\n\n", 1)[0].replace("\n", " ").strip()
+    status = f"HTTP {error.status}: " if error.status is not None else ""
+    return f"{status}{text}"[:500]

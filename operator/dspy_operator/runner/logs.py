@@ -1,0 +1,72 @@
+"""Logs: JSON lines on one stream, and nothing else there; what libraries print is a log line too."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import threading
+from typing import IO, Any
+
+from dspy_operator.runner.progress import now
+
+_EXTRAS = ("step", "reason", "progress", "result")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the extras we set."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        entry: dict[str, Any] = {
+            "time": now(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= {name: getattr(record, name) for name in _EXTRAS if hasattr(record, name)}
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+class _Printed(io.TextIOBase):
+    """A stand-in for sys.stdout: DSPy's prints and progress bars become log lines of level debug."""
+
+    def __init__(self) -> None:
+        self._log = logging.getLogger("printed")
+        self._local = threading.local()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Whole lines are logged, the rest waits for its end."""
+        waiting = getattr(self._local, "text", "") + text
+        *lines, self._local.text = waiting.replace("\r", "\n").split("\n")
+        for line in filter(str.strip, lines):
+            self._log.debug(line)
+        return len(text)
+
+
+def log_to(stream: IO[str], *, level: int = logging.INFO) -> IO[str]:
+    """Send all logging to a stream as JSON lines, and all prints to logging; returns the real stdout for who must write there."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    for name in ("dspy", "optuna", "httpx"):
+        library = logging.getLogger(name)
+        for old in list(library.handlers):
+            library.removeHandler(old)
+        library.propagate = True
+        library.setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(True)
+    real = sys.stdout
+    sys.stdout = _Printed()
+    return real

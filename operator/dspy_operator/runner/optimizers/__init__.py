@@ -1,0 +1,19 @@
+"""The optimizers: one module each, all of one shape. A new one is a file here and its options in `api`."""
+
+from __future__ import annotations
+
+from dspy_operator.runner.optimizers.bootstrap_few_shot import BootstrapFewShot
+from dspy_operator.runner.optimizers.evaluate import Evaluate
+from dspy_operator.runner.optimizers.gepa import GEPA
+from dspy_operator.runner.optimizers.labeled_few_shot import LabeledFewShot
+from dspy_operator.runner.optimizers.mipro_v2 import MIPROv2
+from dspy_operator.runner.optimizers.shape import Optimizer
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "Evaluate": Evaluate(),
+    "LabeledFewShot": LabeledFewShot(),
+    "BootstrapFewShot": BootstrapFewShot(),
+    "MIPROv2": MIPROv2(),
+    "GEPA": GEPA(),
+}
+"""By the `type` of the spec."""

@@ -1,0 +1,108 @@
+"""Load and check everything that costs nothing: program, rows, split, metric, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dspy_operator.api.optimizationrun import OPTIONS, OptimizerOptions
+from dspy_operator.api.signature_types import parse_type
+from dspy_operator.contract.documents import DatasetReport
+from dspy_operator.contract.exits import Reason, RunFailed
+from dspy_operator.contract.runspec import RunSpec
+from dspy_operator.runner.metric import ScoredMetric, check_metric
+from dspy_operator.runner.optimizers.shape import Optimizer, Sizes
+from dspy_operator.runner.program import LoadedProgram, check_program, load_program
+from dspy_operator.runner.program_source import program_source
+from dspy_operator.runner.rows import Row, Rows, read_rows
+from dspy_operator.runner.split import Parts, split
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run stands on; made without a call."""
+
+    program: LoadedProgram
+    rows: Rows
+    parts: Parts
+    metric: ScoredMetric
+    optimizer: Optimizer | None
+    options: OptimizerOptions
+    sizes: Sizes
+
+    @property
+    def scored(self) -> Sequence[Row]:
+        """The dev rows on which programs are compared before the judgement."""
+        return (
+            self.parts.validation if self.optimizer is not None and self.optimizer.uses_validation else self.parts.dev
+        )
+
+    @property
+    def by_digest(self) -> Mapping[str, Row]:
+        """Rows by their digest."""
+        return {row.digest: row for row in self.rows.rows}
+
+    def report(self) -> DatasetReport:
+        """What the rows came to."""
+        return DatasetReport(
+            rows=len(self.rows.rows),
+            train=len(self.parts.train),
+            validation=len(self.parts.validation),
+            test=len(self.parts.test),
+            dropped=len(self.rows.dropped),
+            dropped_message=self.rows.dropped_message() or "",
+            digest=self.parts.digest,
+            test_digest=self.parts.test_digest,
+        )
+
+
+def prepare(spec: RunSpec) -> Prepared:
+    """Read, build and check.
+
+    Raises:
+        RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset, SplitEmpty or InvalidMetric, with the field's path.
+    """
+    rows, parts = read_parts(spec)
+    part = spec.program
+    assert part.program.single is not None
+    outputs = [field.name for field in part.program.single.signature.outputs]
+    metric = ScoredMetric(part.metric, outputs)
+    check_metric(metric, parts.dev)
+    source = program_source(part.name, part.program, part.adapter, part.request)
+    program = load_program(source, Path(spec.paths.out) / "program")
+    optimizer, options = None, OptimizerOptions()
+    sizes = Sizes(len(parts.train), len(parts.validation), len(parts.dev), len(program.module.predictors()))
+    if spec.optimizer is not None:
+        from dspy_operator.runner.optimizers import OPTIMIZERS
+
+        optimizer = OPTIMIZERS[spec.optimizer.type]
+        options = OPTIONS[spec.optimizer.type].model_validate(spec.optimizer.options)
+        why = optimizer.check(options, sizes)
+        if why is not None:
+            raise RunFailed(Reason.INVALID_DATASET, f"{spec.optimizer.type}: {why}", path="spec.optimizer")
+    return Prepared(program, rows, parts, metric, optimizer, options, sizes)
+
+
+def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:
+    """The rows, typed by the signature and divided.
+
+    Raises:
+        RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset or SplitEmpty, with the field's path.
+    """
+    problems = check_program(spec.program.program)
+    if problems:
+        raise RunFailed(Reason.INVALID_PROGRAM, problems[0].message, path=problems[0].field)
+    assert spec.program.program.single is not None
+    signature = spec.program.program.single.signature
+    types = {field.name: parse_type(field.type) for field in (*signature.inputs, *signature.outputs)}
+    inputs, outputs = [field.name for field in signature.inputs], [field.name for field in signature.outputs]
+    rows = read_rows(spec.dataset, inputs=inputs, outputs=outputs, coerce=lambda name, value: types[name].coerce(value))
+    parts = split(rows.rows, spec.dataset.split)
+    if spec.dataset.digest is not None and spec.dataset.digest != parts.digest:
+        raise RunFailed(
+            Reason.INVALID_DATASET,
+            f"the rows changed since they were validated ({spec.dataset.digest} then, {parts.digest} now)",
+            path="spec.dataset.source",
+        )
+    return rows, parts

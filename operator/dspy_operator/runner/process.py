@@ -1,0 +1,126 @@
+"""A run as a process: signals, the result file, the exit code, and an exit that no thread can hold up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from dspy_operator.contract.documents import Result
+from dspy_operator.contract.exits import Exit, Reason, RunFailed
+from dspy_operator.contract.runspec import Control, RunSpec
+from dspy_operator.runner.flow import Listener, Run, validate
+from dspy_operator.runner.progress import Channel, FileChannel, write_json
+from dspy_operator.runner.stop import RunStop
+
+log = logging.getLogger(__name__)
+
+Finish = Callable[[Result], None]
+"""What is done with a result before the process ends: files, screen."""
+
+
+def run_process(
+    spec: RunSpec, control: Control, *, listener: Listener | None = None, finish: Finish | None = None
+) -> int:
+    """Run to an end, and leave by `os._exit` with the result's code.
+
+    DSPy's pool threads are not daemons: a hung request would hold a normal exit up for its whole time-out. SIGTERM and
+    SIGINT publish the best-so-far and leave within 2 s, whatever the threads do.
+    """
+    out = Path(spec.paths.out)
+    channel: Channel = FileChannel(out / "progress.json", Path(spec.paths.control))
+    run = Run(spec, control, channel, listener=listener)
+
+    def leave(result: Result) -> None:
+        write_json(out / "result.json", result.document())
+        if finish is not None:
+            finish(result)
+        leave_process(result.exit)
+
+    ended = threading.Lock()
+
+    def terminate() -> None:
+        result = run.terminate()
+        if result is not None and ended.acquire(blocking=False):
+            leave(result)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=terminate, name="terminator", daemon=True).start()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    result = guarded(run.execute)
+    if not ended.acquire(blocking=False):
+        threading.Event().wait()  # the terminator ends the process
+    leave(result)
+    return result.exit
+
+
+def guarded(work: Callable[[], Result]) -> Result:
+    """Run something to a Result; a bug becomes InternalError with its traceback in the log, never at the user."""
+    try:
+        return work()
+    except RunFailed as failure:
+        return Result(reason=failure.reason, message=failure.message, path=failure.path, exit=int(failure.exit))
+    except RunStop as stop:
+        return Result(reason=stop.reason, message=stop.message, path=stop.path, exit=int(stop.exit))
+    except Exception as error:
+        log.error("internal error", exc_info=True)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}; the traceback is in the log"
+        return Result(reason=Reason.INTERNAL_ERROR, message=message, exit=int(Exit.INTERNAL_ERROR))
+
+
+def validate_process(spec: RunSpec) -> Result:
+    """The `validate` kind: check, write the baseline revision and result.json."""
+    result = guarded(lambda: validate(spec))
+    write_json(Path(spec.paths.out) / "result.json", result.document())
+    return result
+
+
+def verify_process(folder: Path) -> tuple[Result, Result]:
+    """Replay a finished run with the network denied; (what it comes to now, what was recorded).
+
+    Raises:
+        RunFailed: VerifyFailed where there is nothing to verify.
+    """
+    try:
+        spec = RunSpec.model_validate_json((folder / "run.json").read_bytes())
+        control = Control.model_validate_json((folder / "control.json").read_bytes())
+        recorded = Result.model_validate_json((folder / "result.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunFailed(Reason.VERIFY_FAILED, f"{folder} holds no finished run: {error}") from None
+    if recorded.candidate is None:
+        raise RunFailed(Reason.VERIFY_FAILED, f"{folder}: the run ended with {recorded.reason}, without a candidate")
+    replayed = guarded(Run(spec, control, _Silent(), recorded=recorded).execute)
+    if replayed.candidate is not None and replayed.candidate != recorded.candidate:
+        message = f"the replay comes to {replayed.candidate}, recorded is {recorded.candidate}"
+        replayed = replayed.model_copy(
+            update={"reason": Reason.VERIFY_FAILED, "message": message, "exit": int(Exit.VERIFY_FAILED)}
+        )
+    return replayed, recorded
+
+
+def leave_process(code: int) -> None:
+    """End now: flush what was written, run no exit handlers, wait for no thread."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        if stream is not None and not stream.closed:
+            stream.flush()
+    os._exit(code)
+
+
+class _Silent:
+    """A channel to nobody, for verify."""
+
+    interval_seconds = 1.0
+
+    def send(self, progress: object) -> Control | None:
+        """Nothing is sent, nothing is read."""
+        return None

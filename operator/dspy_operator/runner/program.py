@@ -1,0 +1,177 @@
+"""A program as DSPy runs it: checked, imported from its source, and its state to and from `program.json`."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import json
+import sys
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from dspy_operator.api.objects import Problem
+from dspy_operator.api.promptprogram import Program, SignatureField
+from dspy_operator.api.signature_types import TypeSyntaxError, parse_type
+from dspy_operator.contract.canonical import sha256_hex
+from dspy_operator.contract.exits import Reason, RunFailed
+from dspy_operator.runner.program_source import settled_instructions
+
+_SIGNATURE = ("spec", "program", "single", "signature")
+_SHADOWED = frozenset({"str", "int", "float", "bool", "list", "dict", "dspy"})
+"""Names that program.py itself uses inside the signature's class."""
+_SIGNATURE_OWN = frozenset({"fields", "input_fields", "output_fields", "instructions", "signature"})
+"""Attributes of every dspy.Signature class; a field of that name hides them, and DSPy fails."""
+
+
+@dataclass(frozen=True)
+class LoadedProgram:
+    """A program imported from its source."""
+
+    module: dspy.Module
+    """A new instance in its first state: the written instructions, no demonstrations."""
+    adapter: dspy.Adapter
+    source: str
+
+    def fresh(self) -> dspy.Module:
+        """Another instance of the program in its first state."""
+        return type(self.module)()
+
+    def in_state(self, state: Mapping[str, Any]) -> dspy.Module:
+        """Another instance of the program, in a state of its own (`state_document`)."""
+        module = self.fresh()
+        apply_state(module, state)
+        return module
+
+
+def check_program(program: Program) -> list[Problem]:
+    """What the schema cannot see: types outside the grammar, names that DSPy cannot take, empty instructions."""
+    single = program.single
+    assert single is not None  # type is Single, the only one there is
+    problems = []
+    if not single.signature.instructions.strip():
+        problems.append(Problem((*_SIGNATURE, "instructions"), "holds only white space"))
+    for kind, fields in (("inputs", single.signature.inputs), ("outputs", single.signature.outputs)):
+        for index, field in enumerate(fields):
+            problems += _check_field((*_SIGNATURE, kind, index), field, is_input=kind == "inputs")
+    return problems
+
+
+def _check_field(path: tuple[str | int, ...], field: SignatureField, *, is_input: bool) -> list[Problem]:
+    problems = []
+    if field.name in _SHADOWED:
+        problems.append(Problem((*path, "name"), f'"{field.name}" cannot be a field name: program.py uses it'))
+    elif (
+        field.name in _SIGNATURE_OWN
+        or field.name.startswith(("_", "dspy_"))
+        or (field.name.startswith("model_") and hasattr(dspy.Signature, field.name))
+        or (is_input and field.name == "completions")
+    ):
+        problems.append(Problem((*path, "name"), f'"{field.name}" cannot be a field name: DSPy uses it'))
+    try:
+        parse_type(field.type)
+    except TypeSyntaxError as error:
+        problems.append(Problem((*path, "type"), error.message))
+    return problems
+
+
+def load_program(source: str, directory: Path) -> LoadedProgram:
+    """Import the source as `directory/program.py`, which is written where it differs.
+
+    It has to be a file: MIPROv2 shows the model `inspect.getsource(type(program))`.
+
+    Raises:
+        RunFailed: InvalidProgram when it cannot be imported or built.
+    """
+    path = directory / "program.py"
+    if not path.is_file() or path.read_bytes() != source.encode():
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.encode())
+    # Named after its content, so that two programs in one process do not hide each other's source.
+    name = f"dspy_operator_program_{sha256_hex(source.encode())[:8]}"
+    loader = _SourceLoader(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None  # a loader of files always has one
+    imported = importlib.util.module_from_spec(spec)
+    sys.modules[name] = imported
+    try:
+        loader.exec_module(imported)
+        return LoadedProgram(module=imported.Program(), adapter=imported.ADAPTER, source=source)
+    except Exception as error:  # whatever pydantic, DSPy or Python refuse: to the user it is the program
+        problem = " ".join(str(error).split())[:400]
+        raise RunFailed(
+            Reason.INVALID_PROGRAM,
+            f"the program cannot be built: {type(error).__name__}: {problem}",
+            path="spec.program",
+        ) from error
+
+
+class _SourceLoader(importlib.machinery.SourceFileLoader):
+    """Never reads a .pyc: one is trusted by mtime and size, and a new source may have those of the old one."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def state_document(module: dspy.Module) -> dict[str, Any]:
+    """The content of `program.json`: what optimizers change, and nothing of the model, the machine or the moment.
+
+    Instructions are settled, so that what is loaded sends what was judged: judge `LoadedProgram.in_state` of this, not
+    the optimizer's own object. Demonstrations hold the signature's fields first; their values keep the order of their
+    keys, because the prompt shows it.
+    """
+    document: dict[str, Any] = {}
+    for name, predictor in module.named_predictors():
+        state = predictor.dump_state(json_mode=True)
+        fields = list(predictor.signature.fields)
+        state["signature"]["instructions"] = settled_instructions(state["signature"]["instructions"])
+        state |= {"traces": [], "train": [], "lm": None, "demos": [_ordered(demo, fields) for demo in state["demos"]]}
+        document[name] = state
+    # DSPy's load needs the key; real versions would give a laptop another digest than the cluster.
+    document["metadata"] = {"dependency_versions": {}}
+    detached: dict[str, Any] = json.loads(json.dumps(document, allow_nan=False))
+    return detached
+
+
+def apply_state(module: dspy.Module, state: Mapping[str, Any]) -> None:
+    """Put the module into that state; DSPy also resets the predictors' own `lm`, so set models afterwards.
+
+    Raises:
+        RunFailed: InvalidProgram when the state is of another program.
+    """
+    want = {name: len(predictor.signature.fields) for name, predictor in module.named_predictors()}
+    found = {name: len(part["signature"]["fields"]) for name, part in state.items() if name != "metadata"}
+    if want != found:
+        raise RunFailed(
+            Reason.INVALID_PROGRAM, f"the state is of another program: has {found}, this one {want} (predictor: fields)"
+        )
+    module.load_state(state)
+
+
+def document_bytes(document: dict[str, Any]) -> bytes:
+    """A revision's JSON file: indented, UTF-8, keys in the document's own order, because models are shown some of it."""
+    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def program_json_bytes(module: dspy.Module) -> bytes:
+    """`program.json` as plain `dspy.Module.load` reads it."""
+    return document_bytes(state_document(module))
+
+
+def program_hash(module: dspy.Module) -> str:
+    """SHA-256 of all instructions and demonstrations: instances of one program with one hash send the same messages."""
+    state = state_document(module)
+    parts = [
+        [name, state[name]["signature"]["instructions"], state[name]["demos"]] for name, _ in module.named_predictors()
+    ]
+    return sha256_hex(json.dumps(parts, ensure_ascii=False, allow_nan=False).encode())
+
+
+def _ordered(demo: dict[str, Any], fields: list[str]) -> dict[str, Any]:
+    first = {name: demo[name] for name in fields if name in demo}
+    # dspy_uuid and its like are of the moment.
+    return first | {name: demo[name] for name in sorted(demo) if name not in first and not name.startswith("dspy_")}

@@ -1,0 +1,271 @@
+"""Writes a program as the `program.py` that the runner imports, reviewers read and users eject to.
+
+The text depends on nothing but the arguments and is stable under `ruff format` at 120 columns, so that a diff of two
+revisions shows what changed. An interpreter over the YAML was rejected: MIPROv2, SIMBA and Refine show the model
+`inspect.getsource(type(program))`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+
+from dspy_operator.api.promptprogram import Adapter, Program, SamplingRequest, Signature, SignatureField
+from dspy_operator.api.signature_types import (
+    Choice,
+    DictOf,
+    ListOf,
+    OneOf,
+    TypeExpr,
+    escaped,
+    parse_type,
+    python_string,
+)
+
+_WIDTH = 120
+_LONG_TYPE = 72
+"""A longer type gets a name of its own above the class; a field's line is then never broken before its arguments."""
+
+
+def settled_instructions(text: str) -> str:
+    """The instructions as DSPy keeps them: no white space around, no common indentation, tabs as spaces.
+
+    DSPy reads a signature's instructions through `inspect.cleandoc` each time that it copies the signature. A text that
+    begins with an empty line loses more indentation at the second copy; what this gives changes no more.
+    """
+    return inspect.cleandoc(text.strip())
+
+
+def program_source(name: str, program: Program, adapter: Adapter | None, request: SamplingRequest | None = None) -> str:
+    """The source of `program.py`.
+
+    Args:
+        name: of the PromptProgram; names the signature's class.
+        program: what it is; its types parse (`check_program`).
+        adapter: how it talks to the model; None means Chat.
+        request: how the target samples, for those who run the file itself; the runner asks by its own.
+    """
+    single = program.single
+    assert single is not None  # type is Single, the only one there is
+    title = "".join(part.capitalize() for part in name.split("-")) + "Signature"
+    types = _Types(single.signature)
+    adapter_class, adapter_call = _adapter(adapter)
+    blocks = [
+        _DOCSTRING.format(name=name),
+        _imports(types, adapter_class),
+        *([types.aliases()] if types.named else []),
+        _signature_class(title, single.signature, types),
+        _program_class(title, single.module_type.value, single.signature, types),
+        *([adapter_class] if adapter_class else []),
+        f'ADAPTER = {adapter_call}\nREQUEST = {_request(request)}\nSTATE = Path(__file__).with_name("program.json")',
+        _FUNCTIONS,
+    ]
+    return _join(blocks)
+
+
+_DOCSTRING = '''\
+"""PromptProgram {name}: plain DSPy, written by dspy-operator.
+
+Its instructions and demonstrations are in program.json beside it.
+
+    program = load()
+    with dspy.context(lm=dspy.LM("openai/MODEL", api_base="URL", **REQUEST), adapter=ADAPTER):
+        prediction = program(...)
+
+or, for one call: python program.py --model openai/MODEL --api-base URL '{{"field": "value"}}'
+"""'''
+
+_FUNCTIONS = '''\
+def load(path: Path = STATE) -> Program:
+    """The program with the instructions and demonstrations of its revision."""
+    program = Program()
+    program.load(path)
+    return program
+
+
+def main() -> None:
+    """Call the program once: its inputs as a JSON object in, its outputs as a JSON object out."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True, help="as DSPy names it, for example openai/gpt-4.1-mini")
+    parser.add_argument("--api-base", required=True, help="URL of the endpoint, up to and including /v1")
+    parser.add_argument("--api-key-env", help="environment variable that holds the API key")
+    parser.add_argument("inputs", type=json.loads, help="the inputs as a JSON object")
+    options = parser.parse_args()
+    api_key = os.environ[options.api_key_env] if options.api_key_env else "none"
+    lm = dspy.LM(options.model, api_base=options.api_base, api_key=api_key, cache=False, **REQUEST)
+    with dspy.context(lm=lm, adapter=ADAPTER):
+        prediction = load()(**options.inputs)
+    print(json.dumps(prediction.toDict(), ensure_ascii=False, indent=2))
+
+
+if __name__ == "__main__":
+    main()'''
+
+_SCHEMA_ADAPTER = '''\
+class SchemaJSONAdapter(dspy.JSONAdapter):
+    """Sends the outputs' JSON schema with every request; DSPy itself does so only for models that it knows."""
+
+    def response_format(self, signature: type[dspy.Signature]) -> dict[str, Any]:
+        """The outputs, in the signature's order, as a strict schema."""
+        fields = signature.output_fields.items()
+        properties = {name: TypeAdapter(field.annotation).json_schema() for name, field in fields}
+        schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+        return {"type": "json_schema", "json_schema": {"name": "outputs", "schema": schema, "strict": True}}
+
+    def _prepare_response_format(self, lm: Any, lm_kwargs: dict[str, Any], signature: type[dspy.Signature]) -> None:
+        lm_kwargs["response_format"] = self.response_format(signature)'''
+
+_PLAIN_ADAPTER = '''\
+class PlainJSONAdapter(dspy.JSONAdapter):
+    """Asks for JSON in words only; DSPy itself adds a response_format for models that it knows."""
+
+    def _prepare_response_format(self, lm: Any, lm_kwargs: dict[str, Any], signature: type[dspy.Signature]) -> None:
+        lm_kwargs.pop("response_format", None)'''
+
+
+def _adapter(adapter: Adapter | None) -> tuple[str, str]:
+    """The adapter's class, where DSPy has none that does it, and the call that makes one."""
+    if adapter is None or adapter.type == "Chat":
+        return "", "dspy.ChatAdapter(use_json_adapter_fallback=False)"
+    if adapter.constrained == "Required":
+        return _SCHEMA_ADAPTER, "SchemaJSONAdapter()"
+    return _PLAIN_ADAPTER, "PlainJSONAdapter()"
+
+
+def _imports(types: _Types, adapter_class: str) -> str:
+    typing_names = ["Any"] * bool(adapter_class) + ["Literal"] * types.use_literal
+    lines = ["import argparse", "import json", "import os", "from pathlib import Path"]
+    lines += [f"from typing import {', '.join(typing_names)}"] if typing_names else []
+    lines += ["", "import dspy"]
+    lines += ["from pydantic import TypeAdapter"] if "TypeAdapter" in adapter_class else []
+    return "\n".join(lines)
+
+
+class _Types:
+    """The types of a signature's fields as source; long ones get a name."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._parsed = {field.name: parse_type(field.type) for field in (*signature.inputs, *signature.outputs)}
+        self.use_literal = any("Literal[" in type_.render() for type_ in self._parsed.values())
+        self.named: dict[str, str] = {}
+        for field, type_ in self._parsed.items():
+            text = type_.render()
+            if len(text) > _LONG_TYPE or len(f"    {field}: {text} = dspy.OutputField(") > _WIDTH:
+                alias = "".join(part.capitalize() for part in field.split("_"))[:24] + "Type"
+                while alias in self.named.values():
+                    alias += "_"
+                self.named[field] = alias
+
+    def of(self, field: str) -> str:
+        """What stands behind the field's colon."""
+        return self.named.get(field) or self._parsed[field].render()
+
+    def nullable(self, field: str) -> bool:
+        """Whether the field may be left out."""
+        type_ = self._parsed[field]
+        return isinstance(type_, OneOf) and type_.nullable
+
+    def aliases(self) -> str:
+        """The long types under their names."""
+        return "\n".join(_assignment(alias, self._parsed[field]) for field, alias in self.named.items())
+
+
+def _assignment(name: str, type_: TypeExpr) -> str:
+    layout = _layout(type_, before=len(name) + 3)
+    if isinstance(type_, OneOf) and "\n" in layout:
+        return f"{name} = (\n{_indented(_layout(type_, indent=4))}\n)"
+    return f"{name} = {layout}"
+
+
+def _layout(type_: TypeExpr, *, indent: int = 0, before: int = 0, after: int = 0) -> str:
+    """The type in one line where it fits, else broken as ruff does; `before` and `after` share its first and last line."""
+    text = type_.render()
+    if indent + before + len(text) + after <= _WIDTH:
+        return text
+    match type_:
+        case Choice(values):
+            comma = "," * (len(values) > 1)
+            return "Literal[\n" + "".join(f"    {value}{comma}\n" for value in type_.rendered_values()) + "]"
+        case ListOf(item):
+            return f"list[\n{_indented(_layout(item, indent=indent + 4))}\n]"
+        case DictOf(value):
+            return f"dict[\n    str,\n{_indented(_layout(value, indent=indent + 4, after=1))},\n]"
+        case OneOf(members, nullable):
+            first, *rest = [
+                _layout(member, indent=indent, before=2 * bool(place)) for place, member in enumerate(members)
+            ]
+            return "\n| ".join([first, *rest] + ["None"] * nullable)
+    return text
+
+
+def _signature_class(title: str, signature: Signature, types: _Types) -> str:
+    fields = [_field("Input", field, types) for field in signature.inputs]
+    fields += [_field("Output", field, types) for field in signature.outputs]
+    docstring = _docstring(settled_instructions(signature.instructions))
+    return f"class {title}(dspy.Signature):\n{_indented(docstring)}\n\n{_indented(chr(10).join(fields))}"
+
+
+def _docstring(text: str) -> str:
+    """A docstring that `inspect.cleandoc` reads back as the text, for every settled text."""
+    several = "\n" in text
+    # A formatter takes white space away at the end of a line, and parts a quote from the closing ones.
+    lines = [_last_escaped(line) if line.endswith(" ") else escaped(line) for line in text.split("\n")]
+    if not several and text.endswith('"'):
+        lines = [_last_escaped(text)]
+    lines = [line.replace('"""', r"\"\"\"") for line in lines]
+    opening = '"""\\' if lines[0].startswith('"') else '"""'
+    return opening + "\n".join(lines) + ('\n"""' if several else '"""')
+
+
+def _last_escaped(text: str) -> str:
+    return f"{escaped(text[:-1])}\\x{ord(text[-1]):02x}"
+
+
+def _field(kind: str, field: SignatureField, types: _Types) -> str:
+    argument = f"desc={python_string(field.description)}" if field.description is not None else ""
+    opening = f"{field.name}: {types.of(field.name)} = dspy.{kind}Field("
+    line = f"{opening}{argument})"
+    return line if len(line) + 4 <= _WIDTH else f"{opening}\n    {argument}\n)"
+
+
+def _program_class(title: str, module: str, signature: Signature, types: _Types) -> str:
+    names = [field.name for field in signature.inputs]
+    parameters = [f"{name}: {types.of(name)}{' = None' * types.nullable(name)}" for name in names]
+    forward = _call("def forward(", ["self", "*", *parameters], ") -> dspy.Prediction:", 4)
+    result = _call("return self.predict(", [f"{name}={name}" for name in names], ")", 8)
+    lines = ["def __init__(self) -> None:", "    super().__init__()", f"    self.predict = dspy.{module}({title})", ""]
+    return "class Program(dspy.Module):\n" + _indented("\n".join([*lines, forward, _indented(result)]))
+
+
+def _call(opening: str, arguments: list[str], closing: str, indent: int) -> str:
+    """One line where it fits, else one for each argument; the comma at the end keeps a formatter from joining them."""
+    line = opening + ", ".join(arguments) + closing
+    if len(line) + indent <= _WIDTH:
+        return line
+    return opening + "\n" + "".join(f"{_indented(argument)},\n" for argument in arguments) + closing
+
+
+def _request(request: SamplingRequest | None) -> str:
+    asked = request or SamplingRequest()
+    values = [f'"temperature": {float(asked.temperature or "0")}']
+    values += [f'"top_p": {float(asked.top_p)}'] if asked.top_p is not None else []
+    values += [f'"max_tokens": {asked.max_tokens}'] if asked.max_tokens is not None else []
+    if asked.stop is None:
+        return f"{{{', '.join(values)}}}"
+    stop = ", ".join(map(python_string, asked.stop))
+    if len(f'REQUEST = {{{", ".join(values)}, "stop": [{stop}]}}') <= _WIDTH:
+        return f'{{{", ".join(values)}, "stop": [{stop}]}}'
+    return _call("{", [*values, _call('"stop": [', [*map(python_string, asked.stop)], "]", 5)], "}", _WIDTH)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" if line else "" for line in text.split("\n"))
+
+
+def _join(blocks: list[str]) -> str:
+    """Two empty lines around classes and functions, one elsewhere, as the formatters want it."""
+    text = blocks[0]
+    for before, block in itertools.pairwise(blocks):
+        definition = block.startswith(("class ", "def ")) or before.startswith(("class ", "def "))
+        text += ("\n\n\n" if definition else "\n\n") + block
+    return text + "\n"

@@ -1,0 +1,146 @@
+"""Publishing: a program becomes a revision, and a run leaves its evidence beside it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from dspy_operator import __version__
+from dspy_operator.api.promptprogram import SamplingRequest
+from dspy_operator.contract.canonical import dataset_digest
+from dspy_operator.contract.digests import revision_digest
+from dspy_operator.contract.documents import Result
+from dspy_operator.contract.runspec import RunSpec
+from dspy_operator.runner.judge import Arm
+from dspy_operator.runner.prepare import Prepared
+from dspy_operator.runner.program import document_bytes, program_json_bytes
+from dspy_operator.runner.progress import write_bytes, write_json
+from dspy_operator.runner.prompts import prompts_document
+
+VECTORS = 3
+"""Conformance vectors of a revision: the first rows of dev by row digest."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The three files that are a revision, and their digest."""
+
+    program_py: bytes
+    program_json: bytes
+    prompts_json: bytes
+
+    @property
+    def digest(self) -> str:
+        """`v1:<sha256>`."""
+        return revision_digest(self.program_py, self.program_json, self.prompts_json)
+
+
+def revision_of(spec: RunSpec, prepared: Prepared, state: Mapping[str, Any]) -> Revision:
+    """The revision of a program in a given state (instructions, demonstrations)."""
+    module = prepared.program.in_state(state)
+    rows = sorted(prepared.parts.dev, key=lambda row: row.digest)[:VECTORS]
+    vectors = [(row.inputs, row.outputs) for row in rows] if spec.dataset.export_rows else None
+    prompts = prompts_document(
+        module, prepared.program.adapter, spec.program.adapter, spec.program.request or SamplingRequest(), vectors
+    )
+    return Revision(prepared.program.source.encode(), program_json_bytes(module), document_bytes(prompts))
+
+
+def write_revision(
+    folder: Path, revision: Revision, *, report: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> None:
+    """Write the files of a revision; each is replaced as a whole."""
+    write_bytes(folder / "program.py", revision.program_py)
+    write_bytes(folder / "program.json", revision.program_json)
+    write_bytes(folder / "prompts.json", revision.prompts_json)
+    write_json(folder / "report.json", report)
+    write_json(folder / "provenance.json", provenance)
+
+
+def report_document(result: Result, arms: Mapping[str, Arm], *, export_rows: bool) -> dict[str, Any]:
+    """report.json: the scores, the verdict, and each test row's score by arm; without the rows' text."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, arm in arms.items():
+        for judged in arm.rows:
+            row = rows.setdefault(judged.row.digest, {"line": judged.row.line, "digest": judged.row.digest})
+            row[name] = {"score": judged.score, "class": judged.failure}
+    document = result.document()
+    kept = ("outcome", "reason", "message", "scores", "gate", "dataset", "usage", "usageByRole", "resolved", "seconds")
+    return {
+        "revision": result.candidate,
+        **{name: document[name] for name in kept},
+        "rows": list(rows.values()) if export_rows else [],
+    }
+
+
+def provenance_document(spec: RunSpec, result: Result) -> dict[str, Any]:
+    """provenance.json: everything that decided what came out."""
+    return {
+        "revision": result.candidate,
+        "run": spec.run.document(),
+        "inputDigest": spec.input_digest,
+        "programDigest": spec.program.digest,
+        "datasetDigest": result.dataset.digest if result.dataset else None,
+        "seed": spec.seed,
+        "optimizer": spec.optimizer.document() if spec.optimizer else None,
+        "resolved": result.resolved,
+        "endpoints": {
+            role: {
+                "name": endpoint.name,
+                "model": endpoint.model,
+                "modelDigest": endpoint.model_digest,
+                "request": endpoint.request.document(),
+            }
+            for role, endpoint in spec.endpoints.items()
+        },
+        "runnerImage": result.runner_image,
+        "versions": result.versions,
+    }
+
+
+def write_examples(path: Path, prepared: Prepared, arms: Mapping[str, Arm]) -> None:
+    """examples.jsonl.zst: each test row with every arm's prediction, score, feedback and class of failure."""
+    lines: dict[str, dict[str, Any]] = {}
+    for name, arm in arms.items():
+        for judged in arm.rows:
+            entry = lines.setdefault(
+                judged.row.digest,
+                {
+                    "line": judged.row.line,
+                    "split": "test",
+                    "inputs": judged.row.inputs,
+                    "expected": judged.row.outputs,
+                    "arms": {},
+                },
+            )
+            entry["arms"][name] = {
+                "outputs": judged.outputs,
+                "score": judged.score,
+                "feedback": judged.feedback,
+                "class": judged.failure,
+            }
+    text = "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines.values())
+    write_bytes(path, zstandard.compress(text.encode("utf-8", "surrogatepass")))
+
+
+def versions() -> dict[str, str]:
+    """What ran."""
+    found = {"dspy-operator": __version__, "python": platform.python_version()}
+    for name in ("dspy", "gepa", "optuna", "numpy", "pydantic"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def rows_digest(prepared: Prepared) -> str:
+    """Digest of the test rows in the order in which they are judged, as marks carry it."""
+    return dataset_digest((row.digest, "") for row in prepared.parts.test)
