@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections import Counter, deque
@@ -138,7 +137,7 @@ class Counts:
         """Write the counts, keys included, to `path` in one step."""
         partial = path.with_name(path.name + ".partial")
         partial.write_text(json.dumps(self.view(keys=True), indent=1))
-        os.replace(partial, path)
+        partial.replace(path)
 
     def load(self, path: Path) -> None:
         """Continue from the counts that `save` wrote; a server that was restarted counts on."""

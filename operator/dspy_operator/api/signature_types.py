@@ -234,7 +234,7 @@ def parse_type(text: str) -> TypeExpr:
 
 
 def python_string(text: str) -> str:
-    """The text as a Python string literal, in the quotes that a formatter would choose; what is invisible is escaped."""
+    """The text as a Python string literal, in the quotes that a formatter would choose; the invisible is escaped."""
     quote = "'" if text.count('"') > text.count("'") else '"'
     return quote + escaped(text).replace(quote, f"\\{quote}") + quote
 

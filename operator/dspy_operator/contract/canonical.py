@@ -51,7 +51,7 @@ def dataset_digest(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _without_floats(value: object) -> object:
-    if value is None or isinstance(value, (bool, int)):
+    if value is None or isinstance(value, int):
         return value
     if isinstance(value, str):
         return str(value)

@@ -12,7 +12,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ MOST_FAILED_PERCENT = 2
 VISIBLE_SHARE = 10
 """Test rows are too few when not even one in ten of them, won with none lost, could pass."""
 EXACT_STEPS = 2**18
-"""Work up to which the sign-flip test is exact: always for 18 rows that differ, and for 200 rows whose scores are means over
-up to 5 fields or repeats."""
+"""Work up to which the sign-flip test is exact: always for 18 rows that differ, and for 200 rows whose scores are means
+over up to 5 fields or repeats."""
 LEAST_FLIPS = 20_000
 MOST_FLIPS = 1_000_000
 """They resolve alpha_k up to look 170 at alpha 0.05 (then 1 / flips is above it), in some seconds of pure Python."""
@@ -101,7 +100,7 @@ def mcnemar(*, won: int, lost: int) -> float:
     for wins in range(differing, won - 1, -1):
         tail += ways
         ways = ways * wins // (differing - wins + 1)
-    return float(Fraction(tail, 2**differing))
+    return tail / (1 << differing)
 
 
 def sign_flip(differences: Sequence[float], *, flips: int = LEAST_FLIPS) -> tuple[float, Method]:
@@ -122,7 +121,7 @@ def sign_flip(differences: Sequence[float], *, flips: int = LEAST_FLIPS) -> tupl
     if sums is None:
         return (1 + _hits(sizes, reached=reached, flips=flips)) / (1 + flips), Method.SIGN_FLIP_SAMPLED
     hits = sum(ways for total, ways in sums.items() if total >= reached)
-    return float(Fraction(hits, 2 ** len(sizes))), Method.SIGN_FLIP
+    return hits / (1 << len(sizes)), Method.SIGN_FLIP
 
 
 def judge(

@@ -153,7 +153,7 @@ def apply_state(module: dspy.Module, state: Mapping[str, Any]) -> None:
 
 
 def document_bytes(document: dict[str, Any]) -> bytes:
-    """A revision's JSON file: indented, UTF-8, keys in the document's own order, because models are shown some of it."""
+    """A revision's JSON file: indented, UTF-8, keys in the document's own order, since models are shown some of it."""
     return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 

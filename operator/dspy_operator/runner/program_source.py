@@ -178,7 +178,7 @@ def _assignment(name: str, type_: TypeExpr) -> str:
 
 
 def _layout(type_: TypeExpr, *, indent: int = 0, before: int = 0, after: int = 0) -> str:
-    """The type in one line where it fits, else broken as ruff does; `before` and `after` share its first and last line."""
+    """The type in one line where it fits, else broken as ruff does; `before` and `after` share its outer lines."""
     text = type_.render()
     if indent + before + len(text) + after <= _WIDTH:
         return text

@@ -36,12 +36,12 @@ _CHAT_RULES = {
 }
 _JSON_RULES = {
     "object": "The answer is one JSON object; its members named as outputs count.",
-    "members": "A member that is a string is read as `parse` says; any other is the value itself, for type string its text.",
+    "members": "A member that is a string is read as `parse` says; any other is the value, for type string its text.",
 }
 _PARSE_RULES = {
     "text": "The string itself.",
     "choice": "The one of `choices` whose text it is (True and False for truth values).",
-    "json": "JSON (line ends in its strings are taken), or one of True, False, None; in a union anything else is a string.",
+    "json": "JSON (line ends in its strings are taken), True, False or None; in a union anything else is a string.",
     "missing": "A missing output is null where it is `nullable`; else the answer is unusable.",
 }
 

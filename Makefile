@@ -1,0 +1,47 @@
+# Two commands matter: `make demo` and `make test`. Both set up what they need. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# Everything that is fetched or built lives here, outside the tree; `make distclean` empties it.
+export DSPY_OPERATOR_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dspy-operator
+# uv, where `scripts/setup` had to install it.
+export PATH := $(DSPY_OPERATOR_CACHE)/uv/bin:$(PATH)
+RUN := .venv/bin
+WORKERS ?= 2
+
+.PHONY: help setup check test test-long demo demo-local clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: ## install uv where it is missing, then everything else into .venv
+	@scripts/setup
+
+check: setup ## format, lint, types, layers, unit tests: seconds
+	@$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+	$(RUN)/python -m pytest tests/unit -q -n $(WORKERS)
+
+test: setup ## everything: checks, all tests with coverage; acceptance counts as a seeded slice
+	@scripts/test
+
+test-long: setup ## the acceptance counts in full: hundreds of kill points and faults; resumable, results in build/acceptance
+	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration tests/perf -q -n $(WORKERS)
+
+demo: setup ## the main job for real; until the cluster exists this is demo-local
+	@echo "There is no cluster demo yet: this is demo-local, the same job without a cluster."
+	$(MAKE) --no-print-directory demo-local
+
+demo-local: setup ## a real small model, real text, a better prompt with proof; no cluster
+	@$(RUN)/python -m e2e.localmodel demo
+
+clean: ## remove results and test output
+	@rm -rf out build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## and the caches: .venv, downloaded models and tools
+	@rm -rf .venv "$$DSPY_OPERATOR_CACHE"

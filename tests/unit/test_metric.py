@@ -1,0 +1,272 @@
+"""The metric: what counts as right, what GEPA is told, and that nothing but a score ever comes out."""
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import dspy
+import numpy as np
+import pytest
+from dspy.evaluate.metrics import f1_score
+from dspy.teleprompt import BootstrapFewShot
+from dspy.utils.dummies import DummyLM
+
+from dspy_operator.api.promptprogram import Metric
+from dspy_operator.contract.exits import Exit, Reason, RunFailed
+from dspy_operator.runner.metric import MetricFunction, ScoredMetric, check_metric
+from dspy_operator.runner.rows import Row
+from dspy_operator.runner.stop import RunStop
+
+
+def a_metric(
+    type: str = "ExactMatch",
+    outputs: tuple[str, ...] = ("label",),
+    function: MetricFunction | None = None,
+    **more: Any,
+) -> ScoredMetric:
+    return ScoredMetric(Metric.model_validate({"type": type, **more}), outputs, function)
+
+
+def a_row(line: int = 1, label: str = "billing") -> Row:
+    return Row(line=line, digest=str(line), inputs={"ticket": "no invoice"}, outputs={"label": label})
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "want"),
+    [
+        pytest.param("billing", "billing", 1, id="the same text"),
+        pytest.param("billing", " billing\n", 1, id="white space around a text does not count"),
+        pytest.param("billing", "Billing", 0, id="case counts"),
+        pytest.param("a  b", "a b", 0, id="white space within counts"),
+        pytest.param(1, 1.0, 1, id="numbers are compared by value"),
+        pytest.param(0.3, 0.1 + 0.2, 0, id="exactly"),
+        pytest.param(1, "1", 0, id="a number is no text"),
+        pytest.param(True, True, 1, id="a bool is itself"),
+        pytest.param(True, 1, 0, id="and no number"),
+        pytest.param([0], [False], 0, id="also inside a list"),
+        pytest.param(["a", "b "], ["a", "b"], 1, id="a list item by item, by the same rule"),
+        pytest.param(["a", "b"], ["b", "a"], 0, id="the order of a list counts"),
+        pytest.param(["a"], ["a", "b"], 0, id="so does its length"),
+        pytest.param({"a": 1, "b": [2]}, {"b": [2.0], "a": 1}, 1, id="the order of keys does not"),
+        pytest.param({"a": 1}, {"a": 1, "b": None}, 0, id="a key more counts"),
+        pytest.param(None, None, 1, id="null is null"),
+        pytest.param("None", None, 0, id="and no text"),
+    ],
+)
+def test_exact_match_compares_typed_values(gold: object, predicted: object, want: float) -> None:
+    assert a_metric().score({"label": gold}, {"label": predicted}) == want
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "want"),
+    [
+        pytest.param("the Eiffel Tower", "Eiffel tower!", 1.0, id="case, articles and punctuation do not count"),
+        pytest.param("Paris", "Eiffel Tower is in Paris", 1 / 3, id="overlap of words"),
+        pytest.param("Paris", "Rome", 0.0, id="no overlap"),
+        pytest.param(["red", "green"], ["green", "red"], 1.0, id="a list is its words"),
+        pytest.param(42, 42, 1.0, id="a number is its text"),
+        pytest.param({"city": "Rome"}, {"city": "Rome"}, 1.0, id="an object is its keys and values"),
+        pytest.param("A", "A", 1.0, id="where no word is left, ExactMatch decides"),
+        pytest.param("A", "the", 0.0, id="either way"),
+        pytest.param("", "", 1.0, id="an empty text that was wanted"),
+    ],
+)
+def test_f1_is_overlap_of_normalized_words(
+    gold: object, predicted: object, want: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert a_metric("F1").score({"label": gold}, {"label": predicted}) == pytest.approx(want)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("predicted", ["the quick brown fox", "Fox, quick", "slow dogs", "quick quick fox"])
+def test_f1_of_texts_is_dspys_own(predicted: str) -> None:
+    gold = "A quick, brown fox"
+    assert a_metric("F1").score({"label": gold}, {"label": predicted}) == f1_score(predicted, gold)
+
+
+def test_the_score_is_the_mean_over_the_named_fields() -> None:
+    gold = {"label": "billing", "urgent": True, "note": "x"}
+    predicted = {"label": "billing", "urgent": False, "note": "y"}
+    outputs = ("label", "urgent", "note")
+    assert a_metric(outputs=outputs).score(gold, predicted) == pytest.approx(1 / 3)
+    assert a_metric(outputs=outputs, exactMatch={"fields": ["label", "urgent"]}).score(gold, predicted) == 0.5
+    assert a_metric(outputs=outputs, exactMatch={"fields": ["label", "label"]}).score(gold, predicted) == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        pytest.param(
+            {"type": "ExactMatch", "exactMatch": {"fields": ["label", "lable"]}}, "exactMatch", id="ExactMatch"
+        ),
+        pytest.param({"type": "F1", "f1": {"fields": ["label", "lable"]}}, "f1", id="F1"),
+    ],
+)
+def test_a_field_that_is_no_output_is_refused_with_its_path(spec: dict[str, Any], path: str) -> None:
+    with pytest.raises(RunFailed) as failed:
+        ScoredMetric(Metric.model_validate(spec), ["label", "urgent"])
+    error = failed.value
+    assert (error.reason, error.exit, error.path) == (
+        Reason.INVALID_METRIC,
+        Exit.INVALID_METRIC,
+        f"spec.metric.{path}.fields[1]",
+    )
+    assert error.message == '"lable" is no output of the program (outputs: label, urgent)'
+
+
+@pytest.mark.parametrize(
+    "predicted",
+    [
+        pytest.param(dspy.Prediction(), id="an empty prediction"),
+        pytest.param({}, id="a dict without fields"),
+        pytest.param(None, id="no prediction"),
+        pytest.param(dspy.Prediction(reasoning="so"), id="reasoning without an answer"),
+        pytest.param(dspy.Prediction(label="billing"), id="one of two answers"),
+    ],
+)
+def test_an_answer_without_a_field_scores_0(predicted: object) -> None:
+    gold = dspy.Example(ticket="no invoice", label="billing", urgent=True).with_inputs("ticket")
+    never = a_metric(outputs=("label", "urgent"), function=lambda gold, predicted: 1 / 0)
+    assert a_metric(outputs=("label", "urgent")).for_dspy(gold, predicted) == 0
+    assert never.for_dspy(gold, predicted) == 0
+    feedback = a_metric(outputs=("label", "urgent")).for_gepa(gold, predicted).feedback
+    assert "urgent: expected true, got no answer that can be read" in feedback
+
+
+@pytest.mark.parametrize(
+    ("value", "want"),
+    [
+        pytest.param(0.25, 0.25, id="a float"),
+        pytest.param(True, 1.0, id="a bool"),
+        pytest.param(7, 1.0, id="above 1"),
+        pytest.param(-0.5, 0.0, id="below 0"),
+        pytest.param(np.float32(0.5), 0.5, id="numpy's"),
+        pytest.param(Fraction(1, 4), 0.25, id="a fraction"),
+    ],
+)
+def test_a_number_is_clamped_to_0_and_1(value: object, want: float) -> None:
+    score = a_metric(function=lambda gold, predicted: value).score({"label": "a"}, {"label": "b"})
+    assert (score, type(score)) == (want, float)
+
+
+def raising(gold: Mapping[str, object], predicted: Mapping[str, object]) -> object:
+    raise KeyError("lable")
+
+
+BROKEN = [
+    pytest.param(lambda gold, predicted: math.nan, "the metric gave nan, not a number from 0 to 1", id="NaN"),
+    pytest.param(lambda gold, predicted: math.inf, "the metric gave inf, not a number from 0 to 1", id="infinity"),
+    pytest.param(lambda gold, predicted: None, "the metric gave null, not a number from 0 to 1", id="None"),
+    pytest.param(lambda gold, predicted: "1", 'the metric gave "1", not a number from 0 to 1', id="a text"),
+    pytest.param(lambda gold, predicted: Decimal(1), 'the metric gave "1", not a number from 0 to 1', id="a Decimal"),
+    pytest.param(raising, "the metric raised KeyError: 'lable'", id="an exception"),
+    pytest.param(lambda gold: 1, "the metric raised TypeError: ", id="another arity"),
+]
+
+
+@pytest.mark.parametrize(("function", "says"), BROKEN)
+def test_what_is_no_score_ends_the_run_where_no_optimizer_can_swallow_it(function: MetricFunction, says: str) -> None:
+    metric = a_metric(function=function)
+    example = dspy.Example(ticket="x", label="billing").with_inputs("ticket")
+    for call in (metric.for_dspy, metric.for_threshold, metric.for_gepa):
+        with pytest.raises(RunStop) as stopped:
+            call(example, dspy.Prediction(label="bug"))
+        assert not isinstance(stopped.value, Exception)
+        assert (stopped.value.reason, stopped.value.path) == (Reason.INVALID_METRIC, "spec.metric")
+        assert stopped.value.message.startswith(says)
+
+
+@pytest.mark.parametrize(("function", "says"), BROKEN)
+def test_the_check_names_the_line_before_any_call_is_made(function: MetricFunction, says: str) -> None:
+    with pytest.raises(RunFailed) as failed:
+        check_metric(a_metric(function=function), [a_row(line=4)])
+    assert (failed.value.reason, failed.value.path) == (Reason.INVALID_METRIC, "spec.metric")
+    assert failed.value.message.startswith(f"line 4: {says}")
+
+
+def test_the_check_asks_for_numbers_of_three_rows_and_not_for_ones() -> None:
+    asked: list[object] = []
+
+    def half(gold: Mapping[str, object], predicted: Mapping[str, object]) -> float:
+        asked.append(gold)
+        assert gold == predicted
+        return 0.5
+
+    check_metric(a_metric(function=half), [a_row(line) for line in range(1, 10)])
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("type", "predicted", "want"),
+    [
+        pytest.param("ExactMatch", {"label": "bug", "n": 3}, 'label: expected "billing", got "bug"', id="one wrong"),
+        pytest.param("ExactMatch", {"label": "billing", "n": 3}, "right.", id="all right"),
+        pytest.param(
+            "ExactMatch",
+            {"label": "bug", "n": None},
+            'label: expected "billing", got "bug"\nn: expected 3, got null',
+            id="one line per wrong field",
+        ),
+        pytest.param(
+            "F1", {"label": "billing team", "n": 3}, 'label: expected "billing", got "billing team"', id="partly"
+        ),
+    ],
+)
+def test_feedback_says_what_was_expected(type: str, predicted: dict[str, object], want: str) -> None:
+    assert a_metric(type, outputs=("label", "n")).feedback({"label": "billing", "n": 3}, predicted) == want
+
+
+def test_feedback_of_a_function_that_misses_something_else_tells_its_score() -> None:
+    metric = a_metric(function=lambda gold, predicted: 0.25)
+    assert metric.feedback({"label": "a"}, {"label": "a"}) == "scored 0.25 of 1."
+
+
+def test_feedback_quotes_no_more_than_1000_characters_of_a_value() -> None:
+    assert len(a_metric().feedback({"label": "x" * 5000}, {"label": "y"})) < 1100
+
+
+def test_accept_decides_what_may_become_a_demonstration() -> None:
+    assert a_metric().accepts(1.0)
+    assert not a_metric().accepts(0.99)
+    assert a_metric(accept="0.8").accepts(4 / 5)
+
+
+def test_an_evaluation_gets_the_score_and_bootstrapping_a_yes_or_no() -> None:
+    metric = a_metric("F1")
+    gold, answer = dspy.Example(label="billing"), dspy.Prediction(label="billing team")
+    assert metric.for_dspy(gold, answer) == pytest.approx(2 / 3)
+    assert metric.for_dspy(gold, answer, trace=[]) is False
+    assert a_metric("F1", accept="0.5").for_dspy(gold, answer, trace=[]) is True
+    assert metric.for_threshold(gold, answer, trace=[]) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("accept", "threshold", "want_demos"),
+    [
+        pytest.param("1", None, 0, id="a half-right answer is no demonstration by default"),
+        pytest.param("0.5", None, 1, id="accept lets it be one"),
+        pytest.param("1", 0.5, 1, id="so does the optimizer's own metric_threshold"),
+        pytest.param("0.5", 0.9, 0, id="which also keeps it out"),
+    ],
+)
+def test_dspy_bootstraps_what_is_accepted(accept: str, threshold: float | None, want_demos: int) -> None:
+    metric = a_metric("F1", accept=accept)
+    chosen = metric.for_dspy if threshold is None else metric.for_threshold
+    optimizer = BootstrapFewShot(metric=chosen, metric_threshold=threshold, max_labeled_demos=0)
+    example = dspy.Example(ticket="no invoice", label="billing").with_inputs("ticket")
+    with dspy.context(lm=DummyLM([{"label": "billing team"}])):
+        compiled = optimizer.compile(dspy.Predict("ticket -> label"), trainset=[example])
+    assert len(compiled.demos) == want_demos
+
+
+def test_gepa_takes_the_metric_and_dspy_sums_what_it_gives() -> None:
+    metric = a_metric()
+    dspy.GEPA(metric=metric.for_gepa, max_metric_calls=1, reflection_lm=DummyLM([{"x": "y"}]))
+    examples = [dspy.Example(ticket=str(n), label="billing").with_inputs("ticket") for n in range(2)]
+    evaluate = dspy.Evaluate(devset=examples, metric=metric.for_gepa, num_threads=1)
+    with dspy.context(lm=DummyLM([{"label": "billing"}, {"label": "bug"}])):
+        result = evaluate(dspy.Predict("ticket -> label"))
+    assert result.score == 50.0
+    assert [score.feedback for *_, score in result.results] == ["right.", 'label: expected "billing", got "bug"']

@@ -1,0 +1,216 @@
+"""program.py: the same text each time, readable, stable under the formatter, and true to what was written."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dspy_operator.api.promptprogram import Adapter, Program, SamplingRequest
+from dspy_operator.api.signature_types import parse_type
+from dspy_operator.runner.program_source import program_source, settled_instructions
+
+LABELS = "Literal[" + ", ".join(f'"label number {number}"' for number in range(12)) + "]"
+CHAT, SCHEMA, WORDS = None, {"type": "JSON", "constrained": "Required"}, {"type": "JSON", "constrained": "Disabled"}
+VISIBLE = st.characters(exclude_categories=["Cs"])
+
+
+def a_field(name: str, type_: str = "str", description: str | None = None) -> dict[str, str]:
+    return {"name": name, "type": type_} | ({"description": description} if description is not None else {})
+
+
+def a_program(
+    *outputs: dict[str, str], instructions: str = "Classify.", inputs: tuple[dict[str, str], ...] = (a_field("ticket"),)
+) -> Program:
+    signature = {"instructions": instructions, "inputs": list(inputs), "outputs": list(outputs or (a_field("label"),))}
+    return Program.model_validate({"type": "Single", "single": {"signature": signature}})
+
+
+def source_of(program: Program, adapter: dict[str, str] | None = CHAT, request: SamplingRequest | None = None) -> str:
+    return program_source("my-triage", program, Adapter.model_validate(adapter) if adapter else None, request)
+
+
+def ruff(*arguments: str, source: str) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        *arguments,
+        "--isolated",
+        "--line-length",
+        "120",
+        "--stdin-filename",
+        "program.py",
+        "-",
+    ]
+    return subprocess.run(command, input=source, capture_output=True, text=True, encoding="utf-8", check=True).stdout
+
+
+def class_in(source: str, name: str) -> ast.ClassDef:
+    return next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+def instructions_in(source: str) -> str:
+    """What DSPy reads: `Signature.instructions` is `inspect.cleandoc` of the docstring."""
+    docstring = ast.get_docstring(class_in(source, "MyTriageSignature"), clean=False)
+    assert docstring is not None
+    return inspect.cleandoc(docstring)
+
+
+SHAPES = [
+    pytest.param(a_program(), CHAT, None, id="the smallest program"),
+    pytest.param(a_program(a_field("label", LABELS, "one of many")), SCHEMA, None, id="a long Literal"),
+    pytest.param(
+        a_program(a_field("labels", f"list[{LABELS}]"), a_field("labels_", f"dict[str, {LABELS}]")),
+        WORDS,
+        None,
+        id="long lists and dicts",
+    ),
+    pytest.param(
+        a_program(a_field("label", f"Optional[{LABELS}]"), a_field("by", f"dict[str, {LABELS} | int]")),
+        CHAT,
+        None,
+        id="long unions",
+    ),
+    pytest.param(
+        a_program(a_field("deep", f"dict[str, dict[str, list[{LABELS}] | None]]")),
+        CHAT,
+        None,
+        id="a long type deep inside",
+    ),
+    pytest.param(
+        a_program(a_field("label", 'list[Literal["' + "x" * 130 + '"]]')), CHAT, None, id="a value that fits no line"
+    ),
+    pytest.param(
+        a_program(a_field("n" * 63, f'Literal["{"a" * 40}", "b"]', "d" * 100), a_field("m" * 63, LABELS)),
+        CHAT,
+        None,
+        id="names of 63 characters",
+    ),
+    pytest.param(
+        a_program(a_field("label", "str", "long " * 50 + '"'), a_field("x", "str", "it's\n\"\\")),
+        CHAT,
+        None,
+        id="long descriptions and quotes",
+    ),
+    pytest.param(
+        a_program(inputs=tuple(a_field(f"{'input' * 8}_{place}") for place in range(4))), CHAT, None, id="many inputs"
+    ),
+    pytest.param(
+        a_program(),
+        CHAT,
+        SamplingRequest.model_validate({"temperature": "0.70", "topP": "1", "maxTokens": 5, "stop": ["\n\n"]}),
+        id="a request",
+    ),
+    pytest.param(
+        a_program(),
+        CHAT,
+        SamplingRequest.model_validate({"stop": ["x" * 60, "y" * 60]}),
+        id="a request with long stops",
+    ),
+    pytest.param(
+        a_program(), CHAT, SamplingRequest.model_validate({"stop": ["x" * 128] * 4}), id="a request with longer stops"
+    ),
+    *(
+        pytest.param(
+            a_program(
+                a_field("b", f'Literal["{"z" * (width - 60)}", "y"]'),
+                instructions="x" * width,
+                inputs=(a_field("a", "str", "y" * (width - 32)),),
+            ),
+            CHAT,
+            None,
+            id=f"lines of about {width} characters",
+        )
+        for width in range(104, 124)
+    ),
+]
+
+
+@pytest.mark.parametrize(("program", "adapter", "request_"), SHAPES)
+def test_the_formatter_and_the_linter_have_nothing_to_change(
+    program: Program, adapter: Any, request_: SamplingRequest | None
+) -> None:
+    source = source_of(program, adapter, request_)
+    assert ruff("format", source=source) == source
+    # Only a string that a person wrote may be longer than the line.
+    assert ruff("check", "--select", "E,F,I,B,UP", "--ignore", "E501", source=source).strip() == "All checks passed!"
+    assert source_of(program, adapter, request_) == source
+
+
+@given(
+    st.text(VISIBLE, min_size=1)
+    | st.lists(st.sampled_from([" ", "\n", "\\", '"', '"""', "'", "\t", "x", "é\u200b", "\r", "\x85"])).map("".join)
+)
+@settings(max_examples=60, deadline=None)
+def test_any_instructions_survive_in_a_docstring_that_the_formatter_leaves_alone(text: str) -> None:
+    want = settled_instructions(text)
+    source = source_of(a_program(instructions=text or " "))
+    assert instructions_in(source) == want
+    assert ruff("format", source=source) == source
+
+
+@given(st.text(VISIBLE) | st.lists(st.sampled_from([" ", "\n", "x", "\t", "\xa0"])).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_settled_instructions_are_changed_by_no_further_copy(text: str) -> None:
+    settled = settled_instructions(text)
+    assert inspect.cleandoc(settled) == settled_instructions(settled) == settled
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        pytest.param("Classify.\n", "Classify.", id="the newline of a YAML block goes"),
+        pytest.param("A:\n\n  - b\n    - c\nd", "A:\n\n  - b\n    - c\nd", id="indentation that means something stays"),
+        pytest.param("  A:\n    - b\n    - c", "A:\n- b\n- c", id="common indentation goes"),
+        pytest.param("\n\nA:\n  - b", "A:\n- b", id="what DSPy would take away at its second copy goes at once"),
+        pytest.param("a\tb  \nc", "a       b  \nc", id="tabs become spaces, spaces at the end of a line stay"),
+    ],
+)
+def test_instructions_are_settled_as_dspy_keeps_them(text: str, want: str) -> None:
+    assert settled_instructions(text) == want
+    assert instructions_in(source_of(a_program(instructions=text))) == want
+
+
+@given(st.text(VISIBLE, min_size=1), st.text(VISIBLE, min_size=1))
+@settings(max_examples=60, deadline=None)
+def test_any_description_survives(ours: str, theirs: str) -> None:
+    source = source_of(a_program(a_field("label", "str", ours), inputs=(a_field("ticket", "str", theirs),)))
+    fields = [node for node in class_in(source, "MyTriageSignature").body if isinstance(node, ast.AnnAssign)]
+    assert [ast.literal_eval(node.value.keywords[0].value) for node in fields if isinstance(node.value, ast.Call)] == [
+        theirs,
+        ours,
+    ]
+
+
+@pytest.mark.parametrize("type_", [LABELS, f"list[{LABELS} | None]", f"dict[str, dict[str, {LABELS}] | int]"])
+def test_a_long_type_means_the_same_under_its_name(type_: str) -> None:
+    source = source_of(a_program(a_field("label", type_)))
+    alias = next(
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LabelType"
+    )
+    # Without the commas that keep the formatter from joining lines.
+    assert parse_type(ast.unparse(alias.value)) == parse_type(type_)
+
+
+def test_the_file_needs_dspy_and_the_standard_library_alone() -> None:
+    for adapter in (CHAT, SCHEMA, WORDS):
+        tree = ast.parse(source_of(a_program(), adapter))
+        names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        names |= {str(node.module) for node in tree.body if isinstance(node, ast.ImportFrom)}
+        # pydantic is a requirement of DSPy itself.
+        assert names - {"dspy", "pydantic"} <= sys.stdlib_module_names
+
+
+def test_an_input_that_may_be_null_may_be_left_out() -> None:
+    source = source_of(a_program(inputs=(a_field("note", "Optional[str]"), a_field("ticket"))))
+    assert "    def forward(self, *, note: str | None = None, ticket: str) -> dspy.Prediction:\n" in source
+    assert "        return self.predict(note=note, ticket=ticket)\n" in source

@@ -1,0 +1,284 @@
+"""The grammar of field types: what it means, what it refuses and how it says so."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dspy_operator.api.signature_types import (
+    Choice,
+    DictOf,
+    ListOf,
+    Scalar,
+    TypeExpr,
+    TypeSyntaxError,
+    parse_type,
+    python_string,
+    union,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "want_rendered", "want_python"),
+    [
+        pytest.param("str", "str", str, id="a scalar is itself"),
+        pytest.param("  list [ int ]\n", "list[int]", list[int], id="white space between the parts is free"),
+        pytest.param(
+            "Literal['a', \"b\"]", 'Literal["a", "b"]', Literal["a", "b"], id="choices are rendered in double quotes"
+        ),
+        pytest.param(
+            "Literal['say \"hi\"']",
+            "Literal['say \"hi\"']",
+            Literal['say "hi"'],
+            id="a choice with double quotes takes single ones",
+        ),
+        pytest.param(
+            r'Literal["a\\b\"c\u200d"]', r"""Literal['a\\b"c\u200d']""", Literal['a\\b"c\u200d'], id="escapes survive"
+        ),
+        pytest.param("Literal[-1, 2]", "Literal[-1, 2]", Literal[-1, 2], id="numbers can be choices"),
+        pytest.param(
+            "Literal[True, False]", "Literal[True, False]", Literal[True, False], id="truth values can be choices"
+        ),
+        pytest.param("Optional[str]", "str | None", str | None, id="Optional is a union with None"),
+        pytest.param("None | str", "str | None", str | None, id="None is rendered last"),
+        pytest.param("Optional[Optional[int] | str]", "int | str | None", int | str | None, id="unions are flat"),
+        pytest.param("int | str | int", "int | str", int | str, id="a repeated member is dropped"),
+        pytest.param(
+            "dict[str, list[Literal['x'] | None]]",
+            'dict[str, list[Literal["x"] | None]]',
+            dict[str, list[Literal["x"] | None]],
+            id="types nest",
+        ),
+    ],
+)
+def test_a_type_has_one_canonical_text_and_one_python_meaning(
+    text: str, want_rendered: str, want_python: object
+) -> None:
+    parsed = parse_type(text)
+    assert parsed.render() == want_rendered
+    assert parsed.to_python() == want_python
+
+
+def test_1_and_true_are_two_choices_although_python_calls_them_equal() -> None:
+    assert parse_type("Literal[1] | Literal[True]").render() == "Literal[1] | Literal[True]"
+
+
+@pytest.mark.parametrize(
+    ("text", "want_position", "want_message"),
+    [
+        pytest.param(
+            "list[Date]",
+            5,
+            'unknown type "Date" at 5; allowed: str, int, float, bool, Literal["a", "b"], list[T]',
+            id="an unknown type",
+        ),
+        pytest.param("dspy.Image", 0, 'unknown type "dspy.Image" at 0; allowed: str', id="a dotted name"),
+        pytest.param(
+            "datetime", 0, 'type "datetime" at 0 is not supported yet; allowed: str', id="a type of a later release"
+        ),
+        pytest.param("Image | str", 0, 'type "Image" at 0 is not supported yet', id="an image"),
+        pytest.param("", 0, "found the end at 0, expected a type; allowed: str", id="nothing"),
+        pytest.param("list", 4, 'found the end at 4, expected "[" after list, as in list[str]', id="a list of nothing"),
+        pytest.param("list[str", 8, 'found the end at 8, expected "]" to close list', id="an open bracket"),
+        pytest.param(
+            "dict[int, str]",
+            5,
+            'found "int" at 5, expected str: the keys of a dict are strings',
+            id="a dict with other keys",
+        ),
+        pytest.param(
+            "dict[str]", 8, 'found "]" at 8, expected "," and the type of the values', id="a dict without values"
+        ),
+        pytest.param(
+            "str int",
+            4,
+            'found "int" at 4, expected the end of the type, or "|" and another type',
+            id="two types without a bar",
+        ),
+        pytest.param("None", 0, "None alone at 0 is no type", id="None alone"),
+        pytest.param("str | ", 6, "found the end at 6, expected a type", id="a bar without a right side"),
+        pytest.param(
+            "Literal[billing]",
+            8,
+            'found "billing" at 8, expected a value: "text" in quotes',
+            id="a choice without quotes",
+        ),
+        pytest.param("Literal[]", 8, 'found "]" at 8, expected a value', id="no choices"),
+        pytest.param("Literal[1.5]", 9, 'unexpected "." at 9', id="a fraction as a choice"),
+        pytest.param(
+            'Literal["a", 1]',
+            13,
+            "1 at 13: the values of one Literal are of one kind; join two with |",
+            id="choices of two kinds",
+        ),
+        pytest.param('Literal["a", "a"]', 13, '"a" at 13 is there twice', id="a choice twice"),
+        pytest.param('Literal["a ]', 8, "the string does not end at 8", id="an open string"),
+        pytest.param(
+            'Literal[" a"]', 8, 'white space around the value " a" at 8', id="a choice that an answer can never hold"
+        ),
+        pytest.param('Literal["a\nb"]', 8, "control character in the value at 8", id="a choice over two lines"),
+        pytest.param(r'Literal["a\d"]', 10, r'unknown escape "\\d" at 10', id="an unknown escape"),
+        pytest.param(
+            "list[" * 6 + "str" + "]" * 6,
+            25,
+            '"list" at 25 is nested too deep; at most 5',
+            id="six brackets inside each other",
+        ),
+        pytest.param("str|" * 600 + "str", 2048, "longer than 2048 characters", id="a text without end"),
+        pytest.param("__import__('os')", 10, 'unexpected "(" at 10', id="a call"),
+    ],
+)
+def test_a_text_outside_the_grammar_is_refused_with_its_position(
+    text: str, want_position: int, want_message: str
+) -> None:
+    with pytest.raises(TypeSyntaxError) as refused:
+        parse_type(text)
+    assert refused.value.position == want_position
+    assert want_message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("type_text", "value", "want"),
+    [
+        pytest.param("str", "5", "5", id="a string is a string"),
+        pytest.param("int", 5.0, 5, id="5.0 is a whole number"),
+        pytest.param("float", 5, 5.0, id="5 is a number"),
+        pytest.param('Literal["1", "2"]', 1, "1", id="a number means the choice of its text"),
+        pytest.param("Literal[1, 2]", "2", 2, id="a text means the choice of its number"),
+        pytest.param("Literal[True, False]", "false", False, id="a text means the choice of its truth value"),
+        pytest.param("list[float]", [1, 2.5], [1.0, 2.5], id="each item of a list"),
+        pytest.param("dict[str, float]", {"b": 1, "a": 2}, {"b": 1.0, "a": 2.0}, id="each value of a dict"),
+        pytest.param("str | None", None, None, id="null where it is allowed"),
+        pytest.param("float | int", 1, 1, id="the member that takes the value unchanged comes first"),
+        pytest.param("bool | int", 1, 1, id="1 is not true"),
+        pytest.param("float | str", 1, 1.0, id="else the first that takes it"),
+    ],
+)
+def test_a_value_is_taken_as_its_type(type_text: str, value: object, want: object) -> None:
+    taken = parse_type(type_text).coerce(value)
+    assert taken == want
+    assert type(taken) is type(want)
+
+
+@pytest.mark.parametrize(
+    ("type_text", "value", "want_message"),
+    [
+        pytest.param("str", 5, "must be a string, found 5", id="a number is no string"),
+        pytest.param("str", None, "must be a string, found null", id="null is no string"),
+        pytest.param("int", "5", 'must be a whole number, found "5": write 5 without quotes', id="a quoted number"),
+        pytest.param("int", 5.5, "must be a whole number, found 5.5", id="a fraction is no whole number"),
+        pytest.param("int", True, "must be a whole number, found true", id="true is no number"),
+        pytest.param("float", float("nan"), "must be a number, found NaN", id="NaN is no number"),
+        pytest.param(
+            "bool", "true", 'must be true or false, found "true": write true without quotes', id="a quoted truth value"
+        ),
+        pytest.param("bool", 1, "must be true or false, found 1", id="1 is not true"),
+        pytest.param('Literal["a", "b"]', "c", 'must be one of "a", "b"; found "c"', id="another choice"),
+        pytest.param("Literal[1, 2]", True, "must be one of 1, 2; found true", id="true is not the choice 1"),
+        pytest.param("list[str]", "a", 'must be a list, found "a"', id="a string is no list"),
+        pytest.param(
+            "list[dict[str, int]]",
+            [{"a": 1}, {"b": "x"}],
+            '[1]["b"]: must be a whole number, found "x"',
+            id="deep inside",
+        ),
+        pytest.param("dict[str, int]", {1: 1}, "must have string keys, found 1", id="a dict with other keys"),
+        pytest.param("int | None", "x", 'must be a whole number, found "x"; or must be null', id="no member takes it"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_words(type_text: str, value: object, want_message: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        parse_type(type_text).coerce(value)
+    assert str(refused.value) == want_message
+
+
+def _choices() -> st.SearchStrategy[TypeExpr]:
+    texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=8).map(str.strip)
+    kinds: list[st.SearchStrategy[list[Any]]] = [
+        st.lists(texts, min_size=1, max_size=4, unique=True),
+        st.lists(st.integers(-999, 999), min_size=1, max_size=4, unique=True),
+        st.lists(st.booleans(), min_size=1, max_size=2, unique=True),
+    ]
+    return st.one_of(kinds).map(lambda values: Choice(tuple(values)))
+
+
+def _types(depth: int = 3) -> st.SearchStrategy[TypeExpr]:
+    leaves = st.sampled_from([Scalar("str"), Scalar("int"), Scalar("float"), Scalar("bool")]) | _choices()
+    if not depth:
+        return leaves
+    inner = _types(depth - 1)
+    unions = st.builds(
+        lambda members, nullable: union(members, nullable=nullable),
+        st.lists(inner, min_size=1, max_size=3),
+        st.booleans(),
+    )
+    return leaves | inner.map(ListOf) | inner.map(DictOf) | unions
+
+
+@given(_types())
+@settings(max_examples=300, deadline=None)
+def test_what_a_type_renders_to_parses_to_the_same_type(type_: TypeExpr) -> None:
+    assert parse_type(type_.render()) == type_
+    # Python itself reads the rendered text as the type that we build without evaluating it.
+    assert eval(type_.render(), {"Literal": typing.Literal}) == type_.to_python()
+
+
+_PIECES = [
+    "list",
+    "dict",
+    "str",
+    "None",
+    "Literal",
+    "Optional",
+    "[",
+    "]",
+    ",",
+    "|",
+    '"a"',
+    "-1",
+    "'",
+    '"',
+    "\\",
+    "True",
+]
+
+
+@given(st.text(max_size=60) | st.lists(st.sampled_from(_PIECES), max_size=20).map(" ".join))
+@settings(max_examples=500, deadline=None)
+def test_any_text_is_a_type_or_a_syntax_error(text: str) -> None:
+    try:
+        parsed = parse_type(text)
+    except TypeSyntaxError as error:
+        place = error.position
+    else:
+        place = 0
+        assert parse_type(parsed.render()) == parsed
+    assert 0 <= place <= len(text)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(_types(2), _JSON)
+@settings(max_examples=300, deadline=None)
+def test_taking_a_value_twice_changes_nothing_more(type_: TypeExpr, value: object) -> None:
+    try:
+        taken = type_.coerce(value)
+    except ValueError:
+        return
+    assert type_.coerce(taken) == taken
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_a_python_string_means_its_text_and_shows_all_of_it(text: str) -> None:
+    literal = python_string(text)
+    assert eval(literal) == text
+    assert literal.isprintable()
