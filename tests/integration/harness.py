@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,18 +165,24 @@ class Workplace:
             setattr(self.case, name, value)
         self.case.write(self.manifests)
 
-    def start(self, *arguments: str, url: str | None = None) -> subprocess.Popen[str]:
+    def start(
+        self,
+        *arguments: str,
+        url: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        prepare: Callable[[], None] | None = None,
+    ) -> subprocess.Popen[str]:
         """`dspy-operator run MANIFESTS --endpoint fake=URL -o OUT ...`, not waited for."""
         command = ["run", str(self.manifests), "--endpoint", f"fake={url or self.server.url}", "-o", str(self.out), *arguments]
-        return start_cli(*command)
+        return start_cli(*command, environment=environment, prepare=prepare)
 
     def run(self, *arguments: str, url: str | None = None, timeout: float = 120) -> Ended:
         """The same, to its end."""
         return ended(self.start(*arguments, url=url), self.run_folder, timeout=timeout)
 
-    def verify(self) -> Ended:
+    def verify(self, *, environment: Mapping[str, str] | None = None) -> Ended:
         """`dspy-operator verify OUT/run`."""
-        return ended(start_cli("verify", str(self.run_folder)), self.run_folder)
+        return ended(start_cli("verify", str(self.run_folder), environment=environment), self.run_folder)
 
     def journal(self) -> list[dict[str, Any]]:
         """The journal's lines."""
@@ -190,16 +196,22 @@ def workplace(folder: Path, case: Case, **script: Any) -> Iterator[Workplace]:
         yield Workplace(folder, case, server)
 
 
-def start_cli(*arguments: str) -> subprocess.Popen[str]:
-    """`dspy-operator ...` as a process of its own; it dies with this one."""
-    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "160"}
-    environment.pop("PYTHONHASHSEED", None)
+def start_cli(
+    *arguments: str, environment: Mapping[str, str] | None = None, prepare: Callable[[], None] | None = None
+) -> subprocess.Popen[str]:
+    """`dspy-operator ...` as a process of its own; it dies with this one.
+
+    `environment` is added to ours; `prepare` runs in the child before the program, for limits on what it may use.
+    """
+    surroundings = {**os.environ, "NO_COLOR": "1", "COLUMNS": "160"}
+    surroundings.pop("PYTHONHASHSEED", None)
     return subprocess.Popen(
         [sys.executable, "-m", "dspy_operator.cli.main", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**surroundings, **(environment or {})},
+        preexec_fn=prepare,  # noqa: PLW1509  # this process has no thread that holds a lock of the child's
     )
 
 
@@ -212,6 +224,19 @@ def ended(process: subprocess.Popen[str], folder: Path, *, timeout: float = 120)
         stdout, stderr = process.communicate()
         raise AssertionError(f"still running after {timeout} s\n{stdout[-2000:]}\n{stderr[-4000:]}") from None
     return Ended(process.returncode, stdout, stderr, folder)
+
+
+def intruder(
+    *, rename: str | None = None, send: signal.Signals = signal.SIGKILL, denied: Path | None = None
+) -> dict[str, str]:
+    """Environment that lets intruder/sitecustomize.py into a process: a signal just before a rename, or no network."""
+    paths = [str(Path(__file__).with_name("intruder")), os.environ.get("PYTHONPATH", "")]
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    if rename is not None:
+        environment |= {"INTRUDER_RENAME": rename, "INTRUDER_SIGNAL": str(int(send))}
+    if denied is not None:
+        environment["INTRUDER_DENIES_NETWORK"] = str(denied)
+    return environment
 
 
 def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
+from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.cli.manifests import Manifests, ObjectId, one_run, read_manifests
 from dspy_operator.contract.documents import Account, Result
 from dspy_operator.contract.exits import Reason, RunFailed
@@ -16,6 +22,16 @@ from dspy_operator.runner.progress import write_bytes, write_json
 
 OLLAMA_URL = "http://127.0.0.1:11434/v1"
 """Where an Ollama of one's own listens."""
+_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+
+
+class Refused(RunFailed):
+    """A mistake that is told before anything runs, with the place of the field to blame."""
+
+    def __init__(self, failure: RunFailed, place: str | None) -> None:
+        super().__init__(failure.reason, failure.message, path=failure.path)
+        self.place = place
+        """File and line; None where the mistake is not in a manifest."""
 
 
 @dataclass(frozen=True)
@@ -46,43 +62,54 @@ class Local:
 
     def failed_at(self, path: str | None) -> str | None:
         """File and line of the field that a failure names."""
-        return _locate(self.manifests, self.spec.run.name, self.spec.program.name, path)
+        identity = self.spec.run
+        return _locate(self.manifests, identity.namespace, identity.name, self.spec.program.name, path)
 
 
 def prepare_run(options: Options) -> Local:
-    """Read, resolve and lay out `OUTPUT/<run>/`: run.json, control.json, the rows.
+    """Read, resolve and lay out `OUTPUT/<run>/`: run.json, control.json, the rows. An estimate is made in a folder of its own.
 
     Raises:
-        RunFailed: with the reason and, where one field is to blame, its path.
+        RunFailed: with the reason and, where one field is to blame, its path and place.
     """
     manifests = read_manifests(options.paths)
     run = one_run(manifests, options.run)
     if options.estimate:
         run = run.model_copy(update={"spec": run.spec.model_copy(update={"mode": "Estimate"})})
-    program = _program_of(manifests, run)
-    folder = options.output.absolute() / run.metadata.name
-    account = options.output.absolute() / f"{program.metadata.name}.account.json"
-    around = _surroundings(options, manifests, program, folder, account)
-    endpoints = {f"{namespace}/{name}": endpoint for (namespace, name), endpoint in manifests.endpoints.items()}
-    spec = resolve(run, program, endpoints, around)
-    control = control_of(run)
-    if run.spec.mode != "Estimate":
-        spec = _same_inputs(options, folder, spec)
-        _write(folder, spec, control)
+    with _placed(options, manifests, run.metadata.namespace, run.metadata.name, run.spec.program_ref.name):
+        program = _program_of(manifests, run)
+        estimate = run.spec.mode == "Estimate"
+        # A name of ours has no dot: these folders are nobody's run.
+        folder = options.output.absolute() / f"{run.metadata.name}{'.estimate' if estimate else ''}"
+        account = options.output.absolute() / f"{program.metadata.name}.account.json"
+        around = _surroundings(options, manifests, program, folder, account)
+        endpoints = {f"{namespace}/{name}": endpoint for (namespace, name), endpoint in manifests.endpoints.items()}
+        spec = resolve(run, program, endpoints, around)
+        control = control_of(run, endpoints)
+        if not estimate:
+            _check_key_files(manifests, spec)
+            spec = _same_inputs(options, folder, spec)
+            control = _next_control(folder, control)
+            write_json(folder / "run.json", spec.document())
+            write_json(folder / "control.json", control.document())
+        _write_rows(spec, _rows(manifests, program))
     return Local(spec, control, folder, manifests, account)
 
 
 def prepare_validation(options: Options) -> list[Local]:
-    """The same for each program of the manifests; no run is needed."""
+    """The same for each program of the manifests, in `OUTPUT/<program>.baseline/`; no run is needed."""
     manifests = read_manifests(options.paths)
     if not manifests.programs:
         raise RunFailed(Reason.PROGRAM_NOT_FOUND, f"no PromptProgram in {', '.join(map(str, options.paths))}")
     found = []
     for program in manifests.programs.values():
-        folder = options.output.absolute() / program.metadata.name
-        account = options.output.absolute() / f"{program.metadata.name}.account.json"
-        spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account))
-        write_json(folder / "run.json", spec.document())
+        name = program.metadata.name
+        with _placed(options, manifests, program.metadata.namespace, "", name):
+            folder = options.output.absolute() / f"{name}.baseline"
+            account = options.output.absolute() / f"{name}.account.json"
+            spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account))
+            write_json(folder / "run.json", spec.document())
+            _write_rows(spec, _rows(manifests, program))
         found.append(Local(spec, Control.model_validate({"budget": {"calls": 1}}), folder, manifests, account))
     return found
 
@@ -116,19 +143,21 @@ def _surroundings(
     name = source.config_map.key if source.config_map else "inline.jsonl"
     paths = Paths(journal=str(folder / "journal.jsonl"), out=str(folder), control=str(folder / "control.json"))
     around = Surroundings(data_path=str(folder / "data" / name), paths=paths, urls=urls, key_files=key_files)
-    _write_rows(folder, manifests, program)
-    digest, test_digest = _digests(program, around)
-    incumbent = None
-    if options.incumbent is not None:
-        if not (options.incumbent / "program.json").is_file():
-            raise RunFailed(
-                Reason.INVALID_MANIFEST,
-                f"--incumbent {options.incumbent}: no program.json there; it names a folder `revision`",
-            )
-        incumbent = Incumbent(revision=options.incumbent.name, path=str(options.incumbent.absolute()))
+    incumbent = _incumbent(options.incumbent) if options.incumbent is not None else None
+    digest, test_digest = _digests(program, around, _rows(manifests, program))
     return replace(
         around, dataset_digest=digest, incumbent=incumbent, test_looks=_account(account).test_looks.get(test_digest, 0)
     )
+
+
+def _incumbent(folder: Path) -> Incumbent:
+    if not (folder / "program.json").is_file():
+        inside = folder / "revision"
+        hint = inside if (inside / "program.json").is_file() else "the folder `revision` of a run"
+        raise RunFailed(
+            Reason.INVALID_MANIFEST, f"--incumbent {folder}: there is no revision in this folder; give it {hint}"
+        )
+    return Incumbent(revision=folder.name, path=str(folder.absolute()))
 
 
 def _endpoint_urls(options: Options, manifests: Manifests) -> tuple[dict[str, str], dict[str, str]]:
@@ -141,6 +170,12 @@ def _endpoint_urls(options: Options, manifests: Manifests) -> tuple[dict[str, st
                     Reason.ENDPOINT_NOT_FOUND,
                     f"{flag} {name}=...: there is no ModelEndpoint {name} (there are: {', '.join(sorted(names)) or 'none'})",
                 )
+    for name, given_url in (options.endpoints or {}).items():
+        if not _URL.fullmatch(given_url):
+            raise RunFailed(
+                Reason.INVALID_MANIFEST,
+                f"--endpoint {name}={given_url}: a URL is wanted, up to and including /v1, for example http://127.0.0.1:8000/v1",
+            )
     urls: dict[str, str] = {}
     key_files: dict[str, str] = {}
     for (namespace, name), endpoint in manifests.endpoints.items():
@@ -174,46 +209,98 @@ def _rows(manifests: Manifests, program: PromptProgram) -> str:
     return data[wanted.key]
 
 
-def _write_rows(folder: Path, manifests: Manifests, program: PromptProgram) -> None:
-    source = program.spec.dataset.source
-    name = source.config_map.key if source.config_map else "inline.jsonl"
-    path, content = folder / "data" / name, _rows(manifests, program).encode()
+def _write_rows(spec: RunSpec, rows: str) -> None:
+    path, content = Path(spec.dataset.path), rows.encode()
     if not path.is_file() or path.read_bytes() != content:
         write_bytes(path, content)
 
 
-def _digests(program: PromptProgram, around: Surroundings) -> tuple[str, str]:
-    """(digest of the dataset, of its test part), as `validate` would see them."""
+def _digests(program: PromptProgram, around: Surroundings, rows: str) -> tuple[str, str]:
+    """(digest of the dataset, of its test part), as `validate` would see them.
+
+    Read from a folder of the moment: rows that are refused must not replace those of a run that is there.
+    """
     from dspy_operator.runner.prepare import read_parts
 
-    parts = read_parts(resolve_validation(program, around))[1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(around.data_path).name
+        path.write_bytes(rows.encode())
+        parts = read_parts(resolve_validation(program, replace(around, data_path=str(path))))[1]
     return parts.digest, parts.test_digest
+
+
+def _check_key_files(manifests: Manifests, spec: RunSpec) -> None:
+    """The key of each endpoint that asks for one, told before anything is loaded and with the flag that gives it."""
+    for endpoint in spec.endpoints.values():
+        if endpoint.api_key_source is None:
+            continue
+        namespace, name = endpoint.name.split("/")
+        flag = f"--api-key-file {name}="
+        if endpoint.api_key_file is None:
+            problem = f"{endpoint.name} needs {endpoint.api_key_source}; here {flag}FILE gives it"
+        else:
+            try:
+                if Path(endpoint.api_key_file).read_text(encoding="utf-8").strip():
+                    continue
+                problem = f"{flag}{endpoint.api_key_file}: the file is empty"
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "it is no text"
+                problem = f"{flag}{endpoint.api_key_file}: cannot be read: {why}"
+        path = ("spec", "provider", "openai", "apiKeySecret")
+        place = manifests.locate(ObjectId("ModelEndpoint", namespace, name), path)
+        raise Refused(RunFailed(Reason.SECRET_MISSING, problem, path=".".join(path)), place)
 
 
 def _same_inputs(options: Options, folder: Path, spec: RunSpec) -> RunSpec:
     """The frozen run.json of a run that is resumed; else the folder must be new."""
-    path = folder / "run.json"
-    if not path.is_file():
-        return spec
+    path, shown = folder / "run.json", options.output / folder.name
+    if not path.is_file() and options.resume:
+        # Starting anew instead would pay a second time for a run that lies in another --output.
+        raise RunFailed(
+            Reason.INVALID_MANIFEST, f"--resume: there is no run in {shown}; without --resume one is started"
+        )
+    if not path.is_file() or not (folder / "journal.jsonl").is_file():
+        return spec  # nothing was asked yet, whatever went wrong before
     if not options.resume:
         raise RunFailed(
             Reason.INVALID_MANIFEST,
-            f"{folder} holds this run already: --resume goes on with it, --output or `rm -r` starts anew",
+            f"{shown} holds this run already: --resume goes on with it, --output or `rm -r` starts anew",
         )
-    before = RunSpec.model_validate_json(path.read_bytes())
+    try:
+        before = RunSpec.model_validate_json(path.read_bytes())
+    except ValueError:
+        raise RunFailed(Reason.INVALID_MANIFEST, f"{shown / 'run.json'} is damaged: use another --output") from None
     if before.input_digest != spec.input_digest:
         raise RunFailed(
             Reason.INVALID_MANIFEST,
-            f"{folder} was started with other inputs ({before.input_digest[:11]}, now {spec.input_digest[:11]}): "
-            "undo the change of program, rows, optimizer, seed or models, or use another --output",
+            f"{shown} was started with other inputs: {', '.join(_changed(before, spec))} changed since; "
+            "undo that, or use another --output",
         )
     # What was frozen stays: looks, incumbent. Where things are may have moved: URLs, keys, paths, prices.
     return spec.model_copy(update={"test_looks": before.test_looks, "incumbent": before.incumbent})
 
 
-def _write(folder: Path, spec: RunSpec, control: Control) -> None:
-    write_json(folder / "run.json", spec.document())
-    write_json(folder / "control.json", control.document())
+def _changed(before: RunSpec, now: RunSpec) -> list[str]:
+    """Which of the inputs differ, in people's words."""
+    models = [{role: (of.model, of.request) for role, of in spec.endpoints.items()} for spec in (before, now)]
+    pairs = {
+        "the program": (before.program.digest, now.program.digest),
+        "the rows": (before.dataset.digest, now.dataset.digest),
+        "the optimizer": (before.optimizer, now.optimizer),
+        "the seed": (before.seed, now.seed),
+        "the model or its request": (models[0], models[1]),
+    }
+    return [name for name, (old, new) in pairs.items() if old != new]
+
+
+def _next_control(folder: Path, control: Control) -> Control:
+    """A changed document gets the next generation, so that `effective` shows which one is in force."""
+    try:
+        before = Control.model_validate_json((folder / "control.json").read_bytes())
+    except (OSError, ValueError):
+        return control
+    same = control.model_copy(update={"generation": before.generation})
+    return before if same == before else control.model_copy(update={"generation": before.generation + 1})
 
 
 def _account(path: Path) -> Account:
@@ -221,23 +308,37 @@ def _account(path: Path) -> Account:
         return Account.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return Account()
-    except ValueError as error:
+    except ValueError:
         raise RunFailed(
-            Reason.INVALID_MANIFEST,
-            f"{path} cannot be read ({error}): it counts the looks at test sets; repair or remove it",
+            Reason.INVALID_MANIFEST, f"{path} is damaged: it counts the looks at test sets; repair or remove it"
         ) from None
 
 
-def _locate(manifests: Manifests, run: str, program: str, path: str | None) -> str | None:
-    """File and line of a field, wherever of run, program and endpoint it stands."""
+@contextmanager
+def _placed(options: Options, manifests: Manifests, namespace: str, run: str, program: str) -> Iterator[None]:
+    """What fails inside is told with the file and line of its field; a folder that takes no files is a mistake, no bug."""
+    try:
+        yield
+    except Refused:
+        raise
+    except RunFailed as failure:
+        raise Refused(failure, _locate(manifests, namespace, run, program, failure.path)) from None
+    except OSError as error:
+        message = f"--output {options.output} cannot be used: {error.strerror}"
+        raise RunFailed(Reason.INVALID_MANIFEST, message) from None
+
+
+def _locate(manifests: Manifests, namespace: str, run: str, program: str, path: str | None) -> str | None:
+    """File and line of a field, wherever of run and program it stands."""
     if path is None:
         return None
     parts: list[str | int] = []
     for part in path.replace("]", "").replace("[", ".").split("."):
         parts.append(int(part) if part.isdigit() else part)
-    of_run = {"programRef", "optimizer", "endpoints", "budget", "seed", "concurrency", "mode"}
-    kind, name = ("OptimizationRun", run) if len(parts) > 1 and parts[1] in of_run else ("PromptProgram", program)
-    for key in manifests.origins:
-        if key.kind == kind and key.name == name:
-            return manifests.locate(ObjectId(kind, key.namespace, name), tuple(parts))
-    return None
+    of_run = len(parts) > 1 and parts[1] in _fields(OptimizationRunSpec)
+    identity = ObjectId("OptimizationRun", namespace, run) if of_run else ObjectId("PromptProgram", namespace, program)
+    return manifests.locate(identity, tuple(parts)) if identity in manifests.origins else None
+
+
+def _fields(model: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}

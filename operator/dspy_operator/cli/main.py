@@ -6,20 +6,26 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from dspy_operator import __version__
-from dspy_operator.contract.exits import Exit, RunFailed
+from dspy_operator.contract.exits import Exit, Reason, RunFailed
+
+if TYPE_CHECKING:
+    from dspy_operator.contract.documents import Result
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # DSPy would fetch a price list from the network
-os.environ.setdefault("TQDM_DISABLE", "1")  # its bars would stand between our lines
+
+CLICK_USAGE = 2
+"""How click ends on a flag that it does not know; the contract says 64."""
 
 app = typer.Typer(
     help="Prompt optimization with hard budgets, exact resume and proof on held-out data.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 Paths = Annotated[
@@ -59,30 +65,34 @@ def run(
     plain: Plain = False,
 ) -> None:
     """Optimize a program: manifests in, a proven revision out."""
-    from dspy_operator.cli.local import Options, prepare_run, settle
-    from dspy_operator.contract.documents import Progress, Result
-    from dspy_operator.runner.logs import log_to
-    from dspy_operator.runner.process import leave_process, run_process
-
     _fix_hash_seed()
+    from dspy_operator.cli.local import Options, prepare_run, settle
+    from dspy_operator.contract.documents import Progress
+    from dspy_operator.runner.logs import log_to
+
     options = Options(
         paths,
         output,
         name,
-        _pairs("--endpoint", endpoint),
-        {key: Path(value) for key, value in _pairs("--api-key-file", api_key_file).items()},
+        _pairs("--endpoint", "NAME=URL", endpoint),
+        {key: Path(value) for key, value in _pairs("--api-key-file", "NAME=FILE", api_key_file).items()},
         incumbent,
         resume,
         estimate,
     )
+    terminal = sys.stdout.isatty() and not plain
+    log = logging.getLogger("dspy_operator.run")
     try:
         local = prepare_run(options)
     except RunFailed as failure:
+        if not terminal:
+            log_to(sys.stdout)
+            log.error(failure.message, extra={"reason": failure.reason, "result": _refusal(failure).document()})
         _refuse(failure)
-    terminal = sys.stdout.isatty() and not plain
+    from dspy_operator.runner.process import leave_process, run_process  # brings DSPy, 3 s: mistakes are told before
+
     if not terminal:
         log_to(sys.stdout)
-        log = logging.getLogger("dspy_operator.run")
 
         def report(progress: Progress) -> None:
             log.info(progress.step, extra={"progress": progress.document()})
@@ -108,7 +118,7 @@ def run(
             bar.close()
             settle(local, result)
             where = local.failed_at(result.path)
-            if estimate and result.exit == 0:
+            if local.spec.mode == "Estimate" and result.exit == 0:
                 estimate_screen(console, local.spec, result)
             elif result.candidate is not None:
                 last_screen(console, local.spec, result, local.folder)
@@ -120,14 +130,15 @@ def run(
 @app.command()
 def validate(paths: Paths, output: Output = Path("out")) -> None:
     """Check programs, rows and metrics, and write each program's baseline revision; no model is called."""
-    from dspy_operator.cli.local import Options, prepare_validation
-    from dspy_operator.runner.process import validate_process
-
     _fix_hash_seed()
+    from dspy_operator.cli.local import Options, prepare_validation
+
     try:
         prepared = prepare_validation(Options(paths, output))
     except RunFailed as failure:
         _refuse(failure)
+    from dspy_operator.runner.process import validate_process
+
     worst = 0
     for local in prepared:
         result = validate_process(local.spec)
@@ -147,12 +158,12 @@ def validate(paths: Paths, output: Output = Path("out")) -> None:
 @app.command()
 def verify(folder: Annotated[Path, typer.Argument(help="Folder of a finished run, for example out/triage.")]) -> None:
     """Replay a finished run from its journal with the network denied: the same revision, or where it parts."""
+    _fix_hash_seed()
     import time
 
     from dspy_operator.runner.logs import log_to
     from dspy_operator.runner.process import leave_process, verify_process
 
-    _fix_hash_seed()
     log_to(Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
     started = time.monotonic()
     try:
@@ -177,8 +188,21 @@ def version() -> None:
 
 
 def main() -> None:
-    """Entry point."""
-    app()
+    """Entry point; a bug of ours is a short message, and its traceback one line of JSON."""
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == CLICK_USAGE:
+            sys.exit(int(Exit.USAGE))
+        raise
+    except Exception as error:  # whatever it is, it is a bug: what can be wrong with the input is a RunFailed
+        from dspy_operator.runner.logs import log_to
+
+        assert sys.__stderr__ is not None
+        log_to(sys.__stderr__)
+        logging.getLogger("dspy_operator").error("internal error", exc_info=True)
+        _say(f"{Reason.INTERNAL_ERROR}: {type(error).__name__}: {error}; please report the line above", error=True)
+        sys.exit(int(Exit.INTERNAL_ERROR))
 
 
 def _fix_hash_seed() -> None:
@@ -187,33 +211,37 @@ def _fix_hash_seed() -> None:
     fix_hash_seed()
 
 
-def _pairs(flag: str, given: list[str] | None) -> dict[str, str]:
+def _pairs(flag: str, form: str, given: list[str] | None) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for pair in given or []:
         name, equals, value = pair.partition("=")
         if not equals or not name or not value:
-            _say(f"{flag} {pair}: write NAME=VALUE", error=True)
+            _say(
+                f"{Reason.INVALID_MANIFEST}: {flag} {pair}: write {form}, with the name of a ModelEndpoint", error=True
+            )
             raise typer.Exit(int(Exit.USAGE))
         pairs[name] = value
     return pairs
 
 
 def _refuse(failure: RunFailed) -> NoReturn:
-    path = f"{failure.path}: " if failure.path else ""
-    _say(f"{failure.reason}: {path}{failure.message}", error=True)
+    from dspy_operator.cli.local import Refused
+
+    _say_failure(_refusal(failure), failure.place if isinstance(failure, Refused) else None)
     raise typer.Exit(int(failure.exit))
 
 
-def _say_failure(result: object, where: str | None) -> None:
-    """One line on stderr for an end that a person has to act on."""
+def _refusal(failure: RunFailed) -> Result:
     from dspy_operator.contract.documents import Result
 
-    assert isinstance(result, Result)
+    return Result(exit=int(failure.exit), reason=failure.reason, message=failure.message, path=failure.path)
+
+
+def _say_failure(result: Result, where: str | None) -> None:
+    """One line on stderr for an end that a person has to act on."""
     if result.exit in (0, int(Exit.BUDGET_EXHAUSTED)):
         return
-    parts = (
-        [str(result.reason)] + ([where] if where else []) + ([result.path] if result.path else []) + [result.message]
-    )
+    parts = [str(result.reason), where, result.path, result.message]
     _say(": ".join(part for part in parts if part), error=True)
 
 

@@ -21,7 +21,10 @@ class Bar:
     """One live line: step, bar, trials, scores, calls, money, time left."""
 
     def __init__(self, console: Console, spec: RunSpec) -> None:
-        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        # What libraries print goes to the log, not between the lines of the bar.
+        self._live = Live(
+            console=console, refresh_per_second=4, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
         self._name = spec.run.name
         self._started = False
 

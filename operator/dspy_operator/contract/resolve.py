@@ -29,6 +29,8 @@ from dspy_operator.contract.runspec import (
 
 DEFAULT_CONCURRENCY = 4
 DEFAULT_TIMEOUT_SECONDS = 60.0
+DEFAULT_PARALLEL = 1
+"""Of an Ollama pod: on few cores more slots bring no throughput."""
 PROMPT_OPTIMIZERS = frozenset({"MIPROv2", "GEPA"})
 """Optimizers that call a model in the prompt role."""
 
@@ -150,13 +152,30 @@ def dataset_part(program: PromptProgram, path: str, digest: str | None = None) -
     )
 
 
-def control_of(run: OptimizationRun, *, generation: int = 1, floor: Usage | None = None) -> Control:
-    """The live part of a run, as its spec says it now."""
+def slots_of(endpoint: ModelEndpoint) -> int | None:
+    """How many requests an endpoint answers at a time, or None where nothing says so."""
+    spec = endpoint.spec
+    limit = spec.limits.concurrency if spec.limits else None
+    if spec.provider.ollama is None:
+        return limit
+    parallel = spec.provider.ollama.parallel or DEFAULT_PARALLEL
+    return parallel if limit is None else min(parallel, limit)
+
+
+def control_of(
+    run: OptimizationRun, endpoints: Mapping[str, ModelEndpoint], *, generation: int = 1, floor: Usage | None = None
+) -> Control:
+    """The live part of a run, as its spec says it now, with each endpoint's slots for a run that has them alone.
+
+    Args:
+        endpoints: by `namespace/name`.
+    """
+    concurrency = run.spec.concurrency or DEFAULT_CONCURRENCY
+    slots = {
+        key: min(concurrency, found) for key, endpoint in endpoints.items() if (found := slots_of(endpoint)) is not None
+    }
     return Control(
-        generation=generation,
-        budget=run.spec.budget,
-        concurrency=run.spec.concurrency or DEFAULT_CONCURRENCY,
-        floor=floor or Usage(),
+        generation=generation, budget=run.spec.budget, concurrency=concurrency, floor=floor or Usage(), slots=slots
     )
 
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # DSPy would fetch a price list from the network
-os.environ.setdefault("TQDM_DISABLE", "1")  # its bars would stand between our lines
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError, LMError
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, LMError
 
 from dspy_operator.contract import gate
 from dspy_operator.contract.documents import Estimate, GateReport, Progress, Result, Score
@@ -26,7 +27,7 @@ from dspy_operator.runner.ledger import Epoch, Ledger, Mark
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup
 from dspy_operator.runner.prepare import Prepared, prepare
 from dspy_operator.runner.program import load_program, program_hash, state_document
-from dspy_operator.runner.progress import Channel, Reporter, Tracker
+from dspy_operator.runner.progress import Channel, Reporter, Tracker, write_json
 from dspy_operator.runner.publish import (
     provenance_document,
     report_document,
@@ -42,6 +43,8 @@ from dspy_operator.runner.stop import RunStop
 from dspy_operator.runner.watch import Best, Candidate, Unreadable, Watcher
 
 Listener = Callable[[Progress], None]
+
+log = logging.getLogger(__name__)
 
 
 def validate(spec: RunSpec) -> Result:
@@ -94,6 +97,7 @@ class Run:
         self._journal: Journal | None = None
         self._prepared: Prepared | None = None
         self._best = Best()
+        self._kept = ""
         self._counts: Counts = {}
         self._scores: dict[str, Score] = {}
         self._arms: dict[str, Arm] = {}
@@ -111,8 +115,10 @@ class Run:
             try:
                 return self._conclude(*self._go())
             except RunFailed as failure:
+                self._halt(RunStop(failure.reason, failure.message))
                 return self._conclude(failure, None)
             except RunStop as stop:
+                self._halt(stop)
                 return self._conclude(stop, self._best.candidate)
         finally:
             self._reporter.stop()
@@ -122,12 +128,16 @@ class Run:
     def terminate(self) -> Result | None:
         """End from another thread: no further request, flush, publish the best-so-far. None where the run is ending already."""
         stop = RunStop(Reason.STOPPED, "stopped by a signal; resume repeats at most what was in flight")
-        if self._ledger is not None:
-            self._ledger.halt(stop)
+        self._halt(stop)
         if not self._concluding.acquire(timeout=1.0):
             return None
         self._concluding.release()
         return self._conclude(stop, self._best.candidate)
+
+    def _halt(self, stop: RunStop) -> None:
+        """Whatever ended the run, no thread of it may send any more."""
+        if self._ledger is not None:
+            self._ledger.halt(stop)
 
     def _conclude(self, ending: RunFailed | RunStop | Reason, candidate: Candidate | None) -> Result:
         """Write what there is and say how it ended; the first of two threads to come here decides."""
@@ -292,7 +302,8 @@ class Run:
         first = prepared.scored[0] if prepared.scored else prepared.parts.test[0]
         task = self.spec.endpoints["task"]
         try:
-            student(**first.inputs)
+            prediction = student(**first.inputs)
+            prepared.metric.score(first.outputs, dict(prediction.items()))  # labels scored well; does an answer, too?
         except AdapterParseError as error:
             adapter = self.spec.program.adapter
             if adapter is not None and adapter.constrained == "Required":
@@ -301,17 +312,15 @@ class Run:
                     Reason.MODEL_ANSWERS_UNUSABLE,
                     f"{task.name} does not keep to the JSON schema that constrained: Required asks for: {answer!r}",
                 ) from error
+        except ContextWindowExceededError:
+            log.warning("the first row is too long for %s; rows like it count as failed", task.name)
         except LMError as error:
             raise RunStop(
                 Reason.MODEL_ANSWERS_UNUSABLE, f"{task.name} refuses the program's first request: {error}"
             ) from error
         served = self._ledger.served()
-        if served.answered and served.tokens == 0 and (self._ledger.limits.tokens or self._ledger.limits.cost):
-            raise RunStop(
-                Reason.MODEL_ANSWERS_UNUSABLE,
-                f"{task.name} reports no usage, so a budget of tokens or cost cannot be kept: use budget.calls",
-                path="spec.budget",
-            )
+        if served.answered:
+            self._check_reported(task.name, served.tokens)
         prompt = self.spec.endpoints.get("prompt")
         if prompt is not None and (prompt.name, prompt.model) != (task.name, task.model):
             try:
@@ -320,6 +329,17 @@ class Run:
                 raise RunStop(
                     Reason.MODEL_ANSWERS_UNUSABLE, f"{prompt.name} refuses its first request: {error}"
                 ) from error
+            self._check_reported(prompt.name, self._ledger.usage_by_role()["prompt"].tokens)
+
+    def _check_reported(self, name: str, tokens: int) -> None:
+        """An endpoint that says nothing of tokens cannot be held to a budget of them."""
+        assert self._ledger is not None
+        if tokens == 0 and (self._ledger.limits.tokens is not None or self._ledger.limits.cost is not None):
+            raise RunStop(
+                Reason.MODEL_ANSWERS_UNUSABLE,
+                f"{name} reports no usage, so a budget of tokens or cost cannot be kept: use budget.calls",
+                path="spec.budget",
+            )
 
     def _baseline(
         self, prepared: Prepared, student: Any, incumbent: Any | None, reserve_calls: int, epoch: Epoch
@@ -420,6 +440,12 @@ class Run:
             if not stop.keeps_result:
                 raise
             return stop
+        rows = [judged for arm in measured.values() for judged in arm.rows]
+        if all(judged.failure in ("parse", "request") for judged in rows):
+            raise RunStop(
+                Reason.MODEL_ANSWERS_UNUSABLE,
+                f"not one of {len(rows)} answers to the test rows can be read: see unreadable and failed of each score",
+            )
         reference = "incumbent" if incumbent is not None else "baseline"
         self._gate = self._verdict(reference, measured, looks, same=self._arms["candidate"] is self._arms[reference])
         return None
@@ -476,11 +502,18 @@ class Run:
             best = self._best.candidate
             if kind == "evaluate" and whole_set and best is not None:
                 self._tracker.set(best=round(best.score, 4))
+                self._keep_best(best)
                 answers = served.answered - before.answered
                 if answers and mean >= best.score:
                     self._renew_reserve(epoch, served, before, answers)
 
         return after
+
+    def _keep_best(self, best: Candidate) -> None:
+        """best.json: the best-so-far, on disk from the moment it is known."""
+        if best.hash != self._kept and self._recorded is None:
+            self._kept = best.hash
+            write_json(Path(self.spec.paths.out) / "best.json", {"score": round(best.score, 4), "program": best.state})
 
     def _count_trial(self, rows: int) -> None:
         kind = self.spec.optimizer.type if self.spec.optimizer is not None else ""

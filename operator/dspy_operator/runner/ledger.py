@@ -11,6 +11,7 @@ engines. Below, `RoleEngine` is its custom engine; it sees every request on the 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 import threading
@@ -34,6 +35,9 @@ from dspy_operator.runner.spend import InFlight, Limits, Reserve, Tally, Tokens,
 from dspy_operator.runner.stop import RunStop
 
 Role = Literal["task", "prompt"]
+UNPROVEN_BACKOFF_SECONDS = 2.0
+"""Most between two attempts to reach an endpoint that never answered: more likely a wrong URL than a bad moment, and the
+person is waiting (measured: a minute until "connection refused", now 10 s). The operator tries again later on its own."""
 
 
 class RequestFailed(lm15.ProviderError):  # type: ignore[misc]  # DSPy is untyped here
@@ -106,7 +110,9 @@ class Ledger:
         self._epochs: list[Epoch] = []
         self._in_flight: dict[str, Role] = {}
         self._on_wire: dict[str, int] = {endpoint.name: 0 for endpoint in endpoints.values()}
-        self._breakers = {endpoint.name: Breaker(endpoint.name) for endpoint in endpoints.values()}
+        self._breakers = {
+            endpoint.name: Breaker(f"{endpoint.name} at {endpoint.url}") for endpoint in endpoints.values()
+        }
         self._troubles: dict[str, KeyTroubles] = {}
         self._answerable: dict[str, lm15.Request] = {}
         self._stopping: RunStop | None = None
@@ -122,6 +128,7 @@ class Ledger:
         self._consumed: set[str] = set()
         self._seconds_before = max(recorded.seconds, control.floor_seconds)
         self._tallies: dict[str, Tally] = {role: Tally() for role in endpoints}
+        self._probes = itertools.count(recorded.calls + 1)  # each probe is a call, so no try uses a number again
         self.calls_before = recorded.calls
         """Calls of earlier tries."""
         for entry in recorded.answers.values():
@@ -200,8 +207,8 @@ class Ledger:
         elif control.stop == "Finish":
             with self._cond:
                 for epoch in self._epochs:
-                    if epoch.name == "optimize" and epoch.stop is None:
-                        epoch.stop = RunStop(Reason.STOPPED_EARLY, "stop: Finish was asked for")
+                    if epoch.name == "optimize" and epoch.stop is None and not self.replaying:
+                        epoch.stop = _finished()
                 self._cond.notify_all()
 
     def tick(self) -> None:
@@ -347,6 +354,10 @@ class Ledger:
                 if key not in self._in_flight:
                     break
                 self._cond.wait(1.0)
+            if self._control.stop == "Finish" and engine.epoch.name == "optimize":
+                # Asked for before this try: what was paid for is replayed first, so that the best-so-far is not lost.
+                engine.epoch.stop = _finished()
+                raise engine.epoch.stop
             self._refuse_divergence(key, document, engine.epoch)
             self._in_flight[key] = engine.role
         try:
@@ -373,7 +384,10 @@ class Ledger:
                 return outcome
             self._fail(engine, key, outcome)
             retry_after = getattr(outcome, "retry_after", None) if isinstance(outcome, lm15.RateLimitError) else None
-            self._wait(engine, backoff_seconds(attempt, self._jitter), retry_after)
+            backoff = backoff_seconds(attempt, self._jitter)
+            if self._breakers[endpoint.name].answers == 0 and _trouble(outcome) is Trouble.CONNECTION:
+                backoff = min(backoff, UNPROVEN_BACKOFF_SECONDS)
+            self._wait(engine, backoff, retry_after)
         raise RunStop(Reason.ENDPOINT_UNAVAILABLE, f"{endpoint.name} did not answer one request in 10000 attempts")
 
     @contextmanager
@@ -416,7 +430,14 @@ class Ledger:
             self._journal.append("start", **entry)
 
     def _accept(
-        self, engine: RoleEngine, key: str, request: lm15.Request, response: lm15.Response, seconds: float
+        self,
+        engine: RoleEngine,
+        key: str,
+        request: lm15.Request,
+        response: lm15.Response,
+        seconds: float,
+        *,
+        asked_for: bool = True,
     ) -> None:
         document = response_to_dict(response)
         tokens = Tokens.of(document.get("usage"))
@@ -438,7 +459,8 @@ class Ledger:
             self._answerable[engine.endpoint.name] = request
             self._breakers[engine.endpoint.name].answered()
             self._tallies[engine.role].add(tokens, price(tokens, engine.endpoint.pricing))
-            self._serve(engine, tokens)
+            if asked_for:  # a probe is paid, but no program asked for it: another try, which needs none, must size the same
+                self._serve(engine, tokens)
 
     def _serve(self, engine: RoleEngine, tokens: Tokens) -> None:
         if engine.role == "task":
@@ -459,11 +481,7 @@ class Ledger:
             if isinstance(error, (lm15.AuthError, lm15.BillingError, lm15.NotConfiguredError)):
                 self._stop_all(engine, Reason.AUTHENTICATION_FAILED, f"{name}: {words}")
             if isinstance(error, lm15.UnsupportedModelError) or error.status == 404:
-                self._stop_all(
-                    engine,
-                    Reason.ENDPOINT_UNAVAILABLE,
-                    f"{name} does not know the model {engine.endpoint.model}: {words}",
-                )
+                self._stop_all(engine, Reason.ENDPOINT_UNAVAILABLE, _not_found(engine.endpoint, words))
             if isinstance(error, (lm15.InvalidRequestError, lm15.CapabilityError)):
                 if (opened := breaker.refused(words)) is not None:
                     self._stop_all(engine, *opened)
@@ -489,7 +507,7 @@ class Ledger:
         if request is None:
             return False
         with self._slot(engine):
-            key = f"probe-{self.spent().calls + 1}"
+            key = f"probe-{next(self._probes)}"
             self._admit(engine, key, None)
             sent_at = monotonic()
             try:
@@ -501,7 +519,7 @@ class Ledger:
                     if opened is not None:
                         self._stop_all(engine, *opened)
                 return False
-        self._accept(engine, key, request, response, monotonic() - sent_at)
+        self._accept(engine, key, request, response, monotonic() - sent_at, asked_for=False)
         return True
 
     def _give_up(self, engine: RoleEngine, key: str, words: str, code: str) -> None:
@@ -656,6 +674,10 @@ def _wire(endpoint: Endpoint) -> LM15Engine:
         return _WIRES[identity]
 
 
+def _finished() -> RunStop:
+    return RunStop(Reason.STOPPED_EARLY, "stop: Finish was asked for")
+
+
 def _floor(account: Usage, journal: Tally) -> Usage:
     """What the account knows to be spent beyond the journal: all of it where the journal was lost, nothing where it was kept."""
     return Usage(
@@ -693,6 +715,16 @@ def _compare(mark: Mark, old: Mapping[str, Any], number: int | None) -> None:
             Reason.REPLAY_DIVERGED,
             f"{name}: {len(mark.scores)} scores now and {len(old['scores'])} when it was recorded",
         )
+
+
+def _not_found(endpoint: Endpoint, words: str) -> str:
+    """A 404 is an unknown model or an unknown path; a URL that stops before /v1 is the usual reason of the second."""
+    if endpoint.url.rstrip("/").endswith("/v1"):
+        return f"{endpoint.name} does not know the model {endpoint.model}: {words}"
+    return (
+        f"{endpoint.name} does not know {endpoint.url.rstrip('/')}/chat/completions, or not the model {endpoint.model} "
+        f"(a URL goes up to and including /v1): {words}"
+    )
 
 
 def _trouble(error: lm15.LM15Error) -> Trouble:

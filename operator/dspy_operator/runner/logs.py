@@ -32,7 +32,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class _Printed(io.TextIOBase):
-    """A stand-in for sys.stdout: DSPy's prints and progress bars become log lines of level debug."""
+    """A stand-in for sys.stdout and sys.stderr: DSPy's prints and progress bars become log lines of level debug."""
 
     def __init__(self) -> None:
         self._log = logging.getLogger("printed")
@@ -51,8 +51,8 @@ class _Printed(io.TextIOBase):
         return len(text)
 
 
-def log_to(stream: IO[str], *, level: int = logging.INFO) -> IO[str]:
-    """Send all logging to a stream as JSON lines, and all prints to logging; returns the real stdout for who must write there."""
+def log_to(stream: IO[str], *, level: int = logging.INFO) -> None:
+    """Send all logging to a stream as JSON lines, and all prints to logging; who must write elsewhere uses sys.__stderr__."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
@@ -67,6 +67,4 @@ def log_to(stream: IO[str], *, level: int = logging.INFO) -> IO[str]:
         library.propagate = True
         library.setLevel(max(level, logging.WARNING))
     logging.captureWarnings(True)
-    real = sys.stdout
-    sys.stdout = _Printed()
-    return real
+    sys.stdout = sys.stderr = _Printed()

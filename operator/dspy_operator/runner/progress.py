@@ -9,12 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dspy_operator.contract.documents import Progress
 from dspy_operator.contract.runspec import Control
 from dspy_operator.runner.breaker import monotonic
-from dspy_operator.runner.ledger import Ledger
+
+if TYPE_CHECKING:  # with it comes DSPy, and whoever writes a file would wait 3 s for it
+    from dspy_operator.runner.ledger import Ledger
 
 STEPS = ("load", "preflight", "baseline", "optimize", "judge", "publish")
 
