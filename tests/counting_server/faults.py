@@ -92,6 +92,12 @@ _ERRORS: Mapping[FaultType, Reply] = {
     FaultType.SERVER_ERROR: error(500, "The server had an error.", type_="server_error"),
     FaultType.UNAVAILABLE: error(503, "The engine is currently overloaded.", type_="server_error"),
     FaultType.UNAUTHORIZED: wrong_key(),
+    FaultType.NOT_FOUND: error(
+        404,
+        "The model does not exist or you do not have access to it.",
+        type_="invalid_request_error",
+        code="model_not_found",
+    ),
     FaultType.BILLING: error(
         429,
         "You exceeded your current quota, please check your plan and billing details.",

@@ -20,6 +20,8 @@ class FaultType(StrEnum):
     SERVER_ERROR = "500"
     UNAVAILABLE = "503"
     UNAUTHORIZED = "401"
+    NOT_FOUND = "404"
+    """The server does not know the model."""
     BILLING = "billing"
     """429 with OpenAI's code insufficient_quota, which no retry repairs."""
     HANG = "hang"

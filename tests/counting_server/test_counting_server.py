@@ -312,6 +312,7 @@ def test_proposals_differ_and_parse(server: CountingServer) -> None:
         ({"type": "500"}, 500, None),
         ({"type": "503"}, 503, None),
         ({"type": "401"}, 401, "invalid_api_key"),
+        ({"type": "404"}, 404, "model_not_found"),
         ({"type": "billing"}, 429, "insufficient_quota"),
         ({"type": "context_length"}, 400, "context_length_exceeded"),
         ({"type": "content_filter"}, 400, "content_policy_violation"),

@@ -100,9 +100,9 @@ class Reference:
 
 
 @functools.cache
-def reference(factory: pytest.TempPathFactory, optimizer: str) -> Reference:
+def reference(folder: Path, optimizer: str) -> Reference:
     """The harness's case of an optimizer, run once for all tests of a process."""
-    return uninterrupted(factory.mktemp(f"reference-{optimizer}"), Case(OPTIMIZERS[optimizer]))
+    return uninterrupted(folder / f"reference-{optimizer}", Case(OPTIMIZERS[optimizer]))
 
 
 def uninterrupted(folder: Path, case: Case, *, codes: tuple[int, ...] = (0,)) -> Reference:

@@ -49,7 +49,7 @@ def test_a_killed_run_resumes_to_the_same_revision(
     if passed_before("kill", point):
         print(f"{point.id}: on record as passed")
         return
-    whole = reference(tmp_path_factory, point.optimizer)
+    whole = reference(tmp_path_factory.getbasetemp(), point.optimizer)
     started_at = time.monotonic()
     case = Case(OPTIMIZERS[point.optimizer], concurrency=THREADS)
     with workplace(tmp_path, case) as place:
@@ -78,8 +78,7 @@ def test_a_killed_run_resumes_to_the_same_revision(
 def test_a_run_killed_again_and_again_still_comes_to_the_same_revision(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, optimizer: str
 ) -> None:
-    whole = reference(tmp_path_factory, optimizer)
-    lost = 0
+    whole = reference(tmp_path_factory.getbasetemp(), optimizer)
     with workplace(tmp_path, Case(OPTIMIZERS[optimizer], concurrency=THREADS)) as place:
         for share in (0.2, 0.5, 0.9):
             ordinal = int(whole.requests * share)
@@ -87,7 +86,8 @@ def test_a_run_killed_again_and_again_still_comes_to_the_same_revision(
                 continue
             kill_at_ordinal(place, ordinal, settled=True)
             place.server.wait_until(lambda counts: counts["in_flight"] == 0)
-            lost = unanswered(place) if lost == 0 else lost + THREADS
+        lost = unanswered(place)  # of all three: a request that was sent again has one start more than answers
+        assert lost <= 3 * THREADS
         resumed_to_the_same(place, whole, lost)
 
 

@@ -84,7 +84,9 @@ class Limits(ApiModel):
 class Pricing(ApiModel):
     """What a million tokens cost."""
 
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = spec_field(LIVE, "ISO 4217 code, for example USD.")
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", max_length=3)] = spec_field(
+        LIVE, "ISO 4217 code, for example USD."
+    )
     input: DecimalString = spec_field(LIVE, "Price of a million input tokens.")
     cached_input: DecimalString | None = spec_field(
         LIVE, "Price of a million input tokens that the provider had cached; unset means `input`.", default=None

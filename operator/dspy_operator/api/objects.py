@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,8 +21,7 @@ class Metadata(BaseModel):
 
     name: ObjectName
     namespace: ForeignName = "default"
-    uid: str = ""
-    labels: dict[str, str] = Field(default_factory=dict)
+    uid: Annotated[str, Field(max_length=64)] = ""
 
 
 class _Kind(ApiModel):

@@ -73,7 +73,7 @@ class BootstrapFewShotOptions(OptimizerOptions):
     max_rounds: Annotated[int, Field(ge=1, le=16)] | None = spec_field(
         INPUT, "Attempts for each row, from the second on at temperature 1; unset means 1.", default=None
     )
-    max_errors: Annotated[int, Field(ge=1)] | None = spec_field(
+    max_errors: Annotated[int, Field(ge=1, le=1_000_000)] | None = spec_field(
         INPUT, "Rows that may fail (an unreadable answer) before the run stops; unset means all of them.", default=None
     )
 

@@ -151,9 +151,11 @@ def _surroundings(
 
 
 def _incumbent(folder: Path) -> Incumbent:
-    if not (folder / "program.json").is_file():
-        inside = folder / "revision"
-        hint = inside if (inside / "program.json").is_file() else "the folder `revision` of a run"
+    def is_revision(of: Path) -> bool:
+        return (of / "program.json").is_file() and (of / "program.py").is_file()
+
+    if not is_revision(folder):
+        hint = folder / "revision" if is_revision(folder / "revision") else "the folder `revision` of a run"
         raise RunFailed(
             Reason.INVALID_MANIFEST, f"--incumbent {folder}: there is no revision in this folder; give it {hint}"
         )

@@ -1,15 +1,17 @@
 """Digests of what is computed: the same inputs, the same digest, on a laptop and in a cluster, in this release and the next.
 
-`v1` covers an explicit list of fields. A field that is unset and one that spells out its default digest alike; adding a
-field with a default moves no digest (golden fixtures).
+`v1` covers an explicit list of fields. A field that is unset and one that spells out its default digest alike, and so do
+two spellings of one number ("0.5", "0.50"); adding a field with a default moves no digest (golden fixtures).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from dspy_operator.api.optimizationrun import Optimizer
+from dspy_operator.api.fields import decimal
+from dspy_operator.api.optimizationrun import Optimizer, OptimizerOptions
 from dspy_operator.api.promptprogram import Adapter, Metric, Program, SamplingRequest
 from dspy_operator.contract.canonical import digest, sha256_hex
 
@@ -49,7 +51,7 @@ def input_digest(
         endpoints: role -> (model name, sampling request). Neither URL nor model digest counts: they are where and how, not what.
     """
     parts: dict[str, Any] = {"optimizer": {"type": optimizer.type}, "program": program, "dataset": dataset}
-    if options := optimizer.options.deviations():
+    if options := _deviations(optimizer.options):
         parts["optimizer"]["options"] = options
     if seed:
         parts["seed"] = seed
@@ -76,7 +78,7 @@ def short(text: str) -> str:
 def _sampling(request: SamplingRequest | None, role: str) -> dict[str, Any]:
     if request is None:
         return {}
-    document = {name: value for name, value in request.document().items() if value is not None}
+    document = {name: _settled(value) for name, value in request.document().items()}
     if document.get("temperature") == DEFAULT_TEMPERATURE[role]:
         del document["temperature"]
     return document
@@ -90,6 +92,23 @@ def _metric(metric: Metric, program: Program) -> dict[str, Any]:
         fields = (document.get(member) or {}).get("fields")
         if fields is None or fields == outputs:
             document.pop(member, None)
-    if document.get("accept") in {None, "1"}:
-        document.pop("accept", None)
+    document["accept"] = _settled(document.get("accept", "1"))
+    if document["accept"] == "1":
+        del document["accept"]
     return document
+
+
+def _deviations(options: OptimizerOptions) -> dict[str, Any]:
+    defaults = {type(options).model_fields[name].alias: value for name, value in options.DEFAULTS.items()}
+    written = {name: _settled(value) for name, value in options.deviations().items()}
+    return {name: value for name, value in written.items() if value != defaults.get(name)}
+
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+
+def _settled(value: Any) -> Any:
+    """One spelling for each number that is written as a text."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return f"{(decimal(value) + 0).normalize():f}"
+    return value

@@ -140,8 +140,8 @@ def judge(
         incumbent_scores: the scores of what is served, on the same rows in the same order.
         gate: mode, alpha and minImprovement.
         looks_before: how often this test set was looked at before.
-        failed_examples: examples without an answer, over all arms.
-        total: examples that were asked, over all arms; unset means the test rows.
+        failed_examples: rows without an answer, in the arm that has more of them.
+        total: rows that were asked; unset means the test rows.
     Raises:
         ValueError: no rows, rows that do not pair up, or a score outside 0 to 1.
     """

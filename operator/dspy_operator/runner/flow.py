@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -447,21 +447,20 @@ class Run:
                 f"not one of {len(rows)} answers to the test rows can be read: see unreadable and failed of each score",
             )
         reference = "incumbent" if incumbent is not None else "baseline"
-        self._gate = self._verdict(reference, measured, looks, same=self._arms["candidate"] is self._arms[reference])
+        self._gate = self._verdict(reference, looks, same=self._arms["candidate"] is self._arms[reference])
         return None
 
-    def _verdict(self, reference: str, measured: Mapping[str, Arm], looks: int, *, same: bool) -> GateReport:
+    def _verdict(self, reference: str, looks: int, *, same: bool) -> GateReport:
         if same:
             return GateReport(why=f"the candidate is the {reference} itself", look=looks + 1)
-        asked = sum(len(arm.rows) for arm in measured.values())
-        failed = sum(judged.failure == "request" for arm in measured.values() for judged in arm.rows)
+        # The worse of the two arms: over all arms one of them could lose more than its share unseen.
+        compared = (self._arms["candidate"], self._arms[reference])
         verdict = gate.judge(
             self._arms["candidate"].scores,
             self._arms[reference].scores,
             self.spec.gate,
             looks,
-            failed_examples=failed,
-            total=asked,
+            failed_examples=max(arm.score().failed for arm in compared),
         )
         return GateReport(
             p=verdict.p,

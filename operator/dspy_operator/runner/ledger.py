@@ -459,7 +459,7 @@ class Ledger:
             self._answerable[engine.endpoint.name] = request
             self._breakers[engine.endpoint.name].answered()
             self._tallies[engine.role].add(tokens, price(tokens, engine.endpoint.pricing))
-            if asked_for:  # a probe is paid, but no program asked for it: another try, which needs none, must size the same
+            if asked_for:  # not a probe: another try needs none, and must derive the same sizes
                 self._serve(engine, tokens)
 
     def _serve(self, engine: RoleEngine, tokens: Tokens) -> None:
