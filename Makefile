@@ -30,7 +30,8 @@ test: setup ## everything: checks, all tests with coverage; acceptance counts as
 	@scripts/test
 
 test-long: setup ## the acceptance counts in full: hundreds of kill points and faults; resumable, results in build/acceptance
-	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration tests/perf -q -n $(WORKERS)
+	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration -q -n $(WORKERS)
+	$(RUN)/python -m tests.perf.gate_simulation
 
 demo: setup ## the main job for real; until the cluster exists this is demo-local
 	@echo "There is no cluster demo yet: this is demo-local, the same job without a cluster."

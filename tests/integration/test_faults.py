@@ -198,7 +198,7 @@ def test_a_fault_ends_as_it_should_and_never_becomes_a_score(
     point = Point(optimizer, SEED, fault.name)
     if passed_before("faults", point):
         return
-    whole = reference(tmp_path_factory, optimizer)
+    whole = reference(tmp_path_factory.getbasetemp(), optimizer)
     healthy = min(40, whole.requests // 3) if fault.from_the_middle else 0
     script = [{**one, "when": {"after": healthy, **one.get("when", {})}} for one in fault.script]
     started_at = time.monotonic()
@@ -241,7 +241,7 @@ def test_a_server_that_dies_in_the_middle_and_comes_back_loses_nothing(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, optimizer: str
 ) -> None:
     point, started_at = Point(optimizer, SEED, "the server dies and comes back"), time.monotonic()
-    whole = reference(tmp_path_factory, optimizer)
+    whole = reference(tmp_path_factory.getbasetemp(), optimizer)
     at = min(40, whole.requests // 3)
     with workplace(tmp_path, a_case(optimizer), hold_at=[at], latency_ms=3) as place:
         process = place.start()
@@ -289,7 +289,7 @@ def test_a_row_that_is_refused_counts_as_failed_and_is_never_asked_again(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, optimizer: str, type: str
 ) -> None:
     point, started_at = Point(optimizer, SEED, type), time.monotonic()
-    scored, test = rows_of(reference(tmp_path_factory, optimizer))
+    scored, test = rows_of(reference(tmp_path_factory.getbasetemp(), optimizer))
     script = [{"type": type, "when": {"match": asked(row)}} for row in (scored[3], test[2])]
     with workplace(tmp_path, a_case(optimizer), faults=script, latency_ms=3) as place:
         done = run(place)
@@ -312,9 +312,9 @@ def test_a_row_that_is_refused_counts_as_failed_and_is_never_asked_again(
 def test_a_row_that_always_hangs_is_given_up_and_blocks_promotion(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, optimizer: str
 ) -> None:
-    """2 of 24 answers are missing: what the candidate gained counts for nothing."""
+    """1 of 12 answers is missing: what the candidate gained counts for nothing."""
     point, started_at = Point(optimizer, SEED, "a row hangs"), time.monotonic()
-    whole = reference(tmp_path_factory, optimizer)
+    whole = reference(tmp_path_factory.getbasetemp(), optimizer)
     _, test = rows_of(whole)
     baseline, candidate = judged(whole, "baseline"), judged(whole, "candidate")
     row = next(number for number, pair in enumerate(zip(baseline, candidate, strict=True)) if pair[0] == pair[1])
@@ -334,7 +334,7 @@ def test_a_row_that_always_hangs_is_given_up_and_blocks_promotion(
         assert marks(place.run_folder)[0] == marks(whole.run_folder)[0]
         if arms == 2:
             assert result["gate"]["passed"] is False
-            assert "2 of 24 examples failed" in result["gate"]["why"], result["gate"]["why"]
+            assert "1 of 12 examples failed" in result["gate"]["why"], result["gate"]["why"]
         note(point, place, done, started_at, first_exit=0)
 
 
@@ -350,7 +350,7 @@ def test_a_server_that_reports_no_usage(
         done = run(place)
         if limit == "calls":
             assert done.code == 0, done.stderr
-            assert done.result["candidate"] == reference(tmp_path_factory, optimizer).result["candidate"]
+            assert done.result["candidate"] == reference(tmp_path_factory.getbasetemp(), optimizer).result["candidate"]
         else:
             assert (done.code, done.result["path"]) == (53, "spec.budget")
             assert "default/fake reports no usage" in done.result["message"]

@@ -81,7 +81,9 @@ def with_signature(**changes: Any) -> dict[str, Any]:
             id="temperature: a number has one value",
         ),
         pytest.param(
-            of_program(), of_program(metric={"type": "ExactMatch", "exactMatch": {}}), id="metric: empty options are none"
+            of_program(),
+            of_program(metric={"type": "ExactMatch", "exactMatch": {}}),
+            id="metric: empty options are none",
         ),
         pytest.param(
             of_program(),
@@ -91,7 +93,9 @@ def with_signature(**changes: Any) -> dict[str, Any]:
         pytest.param(of_program(), of_program(metric={"type": "ExactMatch", "accept": "1"}), id="accept: unset is 1"),
         pytest.param(of_program(), of_program(metric={"type": "ExactMatch", "accept": "1.0"}), id="accept: 1 is 1.0"),
         pytest.param(of_inputs(mipro()), of_inputs(mipro(maxBootstrappedDemos=4)), id="an option's default"),
-        pytest.param(of_inputs(mipro()), of_inputs(mipro(initTemperature="1.0")), id="an option's default, spelled out"),
+        pytest.param(
+            of_inputs(mipro()), of_inputs(mipro(initTemperature="1.0")), id="an option's default, spelled out"
+        ),
         pytest.param(
             of_inputs(mipro()),
             of_inputs(
@@ -142,7 +146,9 @@ def test_what_means_the_same_digests_alike(one: str, other: str) -> None:
         ),
         pytest.param(of_program(), of_program(metric={"type": "F1"}), id="metric"),
         pytest.param(
-            of_program(), of_program(metric={"type": "ExactMatch", "exactMatch": {"fields": ["label"]}}), id="its fields"
+            of_program(),
+            of_program(metric={"type": "ExactMatch", "exactMatch": {"fields": ["label"]}}),
+            id="its fields",
         ),
         pytest.param(of_program(), of_program(metric={"type": "ExactMatch", "accept": "0.5"}), id="accept"),
         pytest.param(of_program(), of_program(request={"temperature": "1"}), id="temperature"),

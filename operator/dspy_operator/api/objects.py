@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -127,9 +128,8 @@ def _problem(detail: Any, document: Mapping[str, Any]) -> Problem:
         case "missing":
             return Problem(path, "is required")
         case "literal_error":
-            return Problem(
-                path, f"must be one of {context['expected'].replace(chr(39), '').replace(' or ', ', ')}, found {found}"
-            )
+            allowed = context["expected"].replace("'", "").replace(" or ", ", ")
+            return Problem(path, f"must be {'one of ' if ',' in allowed else ''}{allowed}, found {found}")
         case "string_pattern_mismatch":
             return Problem(path, f"must match {context['pattern']}, found {found}")
         case "string_type":
@@ -188,5 +188,11 @@ def _model_of(annotation: Any) -> Any:
 
 
 def _shown(value: object) -> str:
-    text = repr(value) if not isinstance(value, str) else f'"{value}"'
+    """As YAML would have it, and not as Python prints it."""
+    if value is None:
+        return "nothing"
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -45,6 +45,12 @@ class OptimizerOptions(ApiModel):
         }
 
 
+def _check_threshold(threshold: str | None) -> None:
+    # A metric's own score, not the 0 to 100 of reports: "50" would never be reached, and nothing would say so.
+    if threshold is not None and not 0 < decimal(threshold) <= 1:
+        raise PydanticCustomError("range", 'metricThreshold must be above "0" and at most "1"')
+
+
 class LabeledFewShotOptions(OptimizerOptions):
     """dspy.LabeledFewShot: labelled rows as demonstrations, no call of the model."""
 
@@ -62,7 +68,9 @@ class BootstrapFewShotOptions(OptimizerOptions):
     DEFAULTS: ClassVar[dict[str, Any]] = {"max_bootstrapped_demos": 4, "max_labeled_demos": 16, "max_rounds": 1}
 
     metric_threshold: DecimalString | None = spec_field(
-        INPUT, "Score from which a trace becomes a demonstration; unset means the metric's `accept`.", default=None
+        INPUT,
+        'Score from which a trace becomes a demonstration, above "0" to "1"; unset means the metric\'s `accept`.',
+        default=None,
     )
     max_bootstrapped_demos: Demos | None = spec_field(
         INPUT, "Most bootstrapped demonstrations; unset means 4.", default=None
@@ -76,6 +84,11 @@ class BootstrapFewShotOptions(OptimizerOptions):
     max_errors: Annotated[int, Field(ge=1, le=1_000_000)] | None = spec_field(
         INPUT, "Rows that may fail (an unreadable answer) before the run stops; unset means all of them.", default=None
     )
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        _check_threshold(self.metric_threshold)
+        return self
 
 
 class MIPROv2Options(OptimizerOptions):
@@ -114,7 +127,9 @@ class MIPROv2Options(OptimizerOptions):
         INPUT, 'Temperature of proposals; unset means "1".', default=None
     )
     metric_threshold: DecimalString | None = spec_field(
-        INPUT, "Score from which a trace becomes a demonstration; unset means the metric's `accept`.", default=None
+        INPUT,
+        'Score from which a trace becomes a demonstration, above "0" to "1"; unset means the metric\'s `accept`.',
+        default=None,
     )
     minibatch: bool | None = spec_field(
         INPUT,
@@ -142,6 +157,13 @@ class MIPROv2Options(OptimizerOptions):
     )
 
     @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        _check_threshold(self.metric_threshold)
+        if self.init_temperature is not None and not 0 <= decimal(self.init_temperature) <= 2:
+            raise PydanticCustomError("range", 'initTemperature must be "0" to "2"')
+        return self
+
+    @model_validator(mode="after")
     def _auto_or_counts(self) -> Self:
         counts = [
             name
@@ -157,8 +179,8 @@ class MIPROv2Options(OptimizerOptions):
         if len(counts) == 1:
             raise PydanticCustomError(
                 "auto_or_counts",
-                "numCandidates and numTrials belong together: {name} is missing its partner",
-                {"name": counts[0]},
+                "{name} needs {partner} beside it: write both, or neither",
+                {"name": counts[0], "partner": "numTrials" if counts[0] == "numCandidates" else "numCandidates"},
             )
         return self
 

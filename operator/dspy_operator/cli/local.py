@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.cli.manifests import Manifests, ObjectId, one_run, read_manifests
-from dspy_operator.contract.documents import Account, Result
+from dspy_operator.contract.documents import Account, AccountEntry, KeptResult, Result
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
 from dspy_operator.contract.runspec import Control, Incumbent, Paths, RunSpec
@@ -115,12 +115,29 @@ def prepare_validation(options: Options) -> list[Local]:
 
 
 def settle(local: Local, result: Result) -> None:
-    """Keep what outlives the run: the looks at its test set."""
-    if result.gate is None or result.dataset is None or result.gate.p is None:
+    """Keep in the account what outlives the run: its spend, its result, its looks at the test set."""
+    if result.dataset is None or local.spec.mode == "Estimate":
         return
-    known = _account(local.account).test_looks
-    looks = max(known.get(result.dataset.test_digest, 0), result.gate.look)
-    write_json(local.account, Account(test_looks={**known, result.dataset.test_digest: looks}).document())
+    account, name = _account(local.account), local.spec.run.name
+    before = account.root.get(name, AccountEntry())
+    looks, inputs = dict(before.test_looks), dict(before.inputs)
+    if result.gate is not None and result.gate.p is not None:
+        # The same judgement settled twice is one look; of other runs that looked meanwhile none is lost.
+        own, look = looks.get(result.dataset.test_digest, 0), result.gate.look
+        others = account.looks(result.dataset.test_digest) - own
+        looks[result.dataset.test_digest] = max(own, look - others, look - local.spec.test_looks)
+    if result.exit == 0 and result.outcome is not None and result.candidate is not None:
+        inputs[local.spec.input_digest] = KeptResult(
+            outcome=result.outcome,
+            candidate=result.candidate,
+            scores=result.scores,
+            budget=local.control.budget,
+            resolved=result.resolved,
+        )
+    entry = before.model_copy(
+        update={"tries": before.tries + 1, "inputs": inputs, "used": result.usage, "test_looks": looks}
+    )
+    write_json(local.account, Account({**account.root, name: entry}).document())
 
 
 def _program_of(manifests: Manifests, run: OptimizationRun) -> PromptProgram:
@@ -145,9 +162,7 @@ def _surroundings(
     around = Surroundings(data_path=str(folder / "data" / name), paths=paths, urls=urls, key_files=key_files)
     incumbent = _incumbent(options.incumbent) if options.incumbent is not None else None
     digest, test_digest = _digests(program, around, _rows(manifests, program))
-    return replace(
-        around, dataset_digest=digest, incumbent=incumbent, test_looks=_account(account).test_looks.get(test_digest, 0)
-    )
+    return replace(around, dataset_digest=digest, incumbent=incumbent, test_looks=_account(account).looks(test_digest))
 
 
 def _incumbent(folder: Path) -> Incumbent:
@@ -309,7 +324,7 @@ def _account(path: Path) -> Account:
     try:
         return Account.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        return Account()
+        return Account({})
     except ValueError:
         raise RunFailed(
             Reason.INVALID_MANIFEST, f"{path} is damaged: it counts the looks at test sets; repair or remove it"

@@ -67,8 +67,7 @@ def run(
     """Optimize a program: manifests in, a proven revision out."""
     _fix_hash_seed()
     from dspy_operator.cli.local import Options, prepare_run, settle
-    from dspy_operator.contract.documents import Progress
-    from dspy_operator.runner.logs import log_to
+    from dspy_operator.runner.logs import log_to, progress_logger
 
     options = Options(
         paths,
@@ -93,9 +92,7 @@ def run(
 
     if not terminal:
         log_to(sys.stdout)
-
-        def report(progress: Progress) -> None:
-            log.info(progress.step, extra={"progress": progress.document()})
+        report = progress_logger(log)
 
         def finish(result: Result) -> None:
             settle(local, result)

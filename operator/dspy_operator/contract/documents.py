@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
+from dspy_operator.api.optimizationrun import Budget
 from dspy_operator.contract.exits import Outcome, Reason
 from dspy_operator.contract.runspec import Document, Usage
 
@@ -110,7 +111,64 @@ class Result(Document):
     seconds: float = 0.0
 
 
-class Account(Document):
-    """`<program>-account`, local mode's form: looks at test sets outlive runs."""
+class KeptResult(Document):
+    """What the account keeps of a finished attempt: enough to say "the same inputs gave this", with no call."""
 
+    outcome: Outcome
+    candidate: str
+    scores: dict[str, Score] = {}
+    budget: Budget
+    """A result of `auto: FitBudget` counts for the same budget only: its sizes came from it."""
+    resolved: dict[str, Any] = {}
+
+
+class AccountEntry(Document):
+    """What outlives one run's object: its spend, its results, its looks at test sets. One data key a run name."""
+
+    attempt: int = 1
+    tries: int = 0
+    rerun: str | None = None
+    inputs: dict[str, KeptResult] = {}
+    """inputDigest -> what it gave; only of runs that ended with exit 0."""
+    used: Usage = Usage()
+    reserved: Usage = Usage()
+    """A reservation that was never settled counts as spent."""
     test_looks: dict[str, int] = {}
+    """Digest of a test set -> this run's looks at it."""
+
+
+class Account(RootModel[dict[str, AccountEntry]]):
+    """`<program>-account`: run name -> entry. In local mode the file `OUT/<program>.account.json`."""
+
+    def looks(self, test_digest: str) -> int:
+        """Looks at a test set, over all runs of the program."""
+        return sum(entry.test_looks.get(test_digest, 0) for entry in self.root.values())
+
+    def document(self) -> dict[str, Any]:
+        """The wire form."""
+        return {name: entry.document() for name, entry in self.root.items()}
+
+
+class LoadedModel(Document):
+    """The model that an Ollama pod has loaded."""
+
+    name: str
+    digest: str = ""
+    size_bytes: int = 0
+    context_length: int = 0
+    quantization: str = ""
+
+
+class LoaderProgress(Document):
+    """`progress.<pod>.json` of `mep-<endpoint>-pod`: how far the loader of one replica is."""
+
+    phase: Literal["pulling", "loading", "ready", "failed"]
+    completed: int = 0
+    """Bytes."""
+    total: int = 0
+    percent: int = 0
+    eta: float | None = None
+    """Seconds."""
+    model: LoadedModel | None = None
+    reason: str | None = None
+    message: str = ""

@@ -22,10 +22,10 @@ def main() -> int:
     from dspy_operator.runner.fixed_hash import fix_hash_seed
 
     fix_hash_seed()
-    from dspy_operator.contract.documents import Progress, Result
+    from dspy_operator.contract.documents import Result
     from dspy_operator.contract.exits import Exit, RunFailed
     from dspy_operator.contract.runspec import Control, RunSpec
-    from dspy_operator.runner.logs import log_to
+    from dspy_operator.runner.logs import log_to, progress_logger
     from dspy_operator.runner.process import leave_process, run_process, validate_process, verify_process
 
     log_to(sys.stdout)
@@ -49,13 +49,10 @@ def main() -> int:
         log.error(failure.message, extra={"reason": failure.reason})
         return int(failure.exit)
 
-    def report(progress: Progress) -> None:
-        log.info(progress.step, extra={"progress": progress.document()})
-
     def finish(result: Result) -> None:
         log.info(result.message or result.reason, extra={"reason": result.reason, "result": result.document()})
 
-    return run_process(spec, control, listener=report, finish=finish)
+    return run_process(spec, control, listener=progress_logger(log), finish=finish)
 
 
 if __name__ == "__main__":

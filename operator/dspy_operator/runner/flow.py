@@ -98,6 +98,7 @@ class Run:
         self._prepared: Prepared | None = None
         self._best = Best()
         self._kept = ""
+        self._halted: RunStop | None = None
         self._counts: Counts = {}
         self._scores: dict[str, Score] = {}
         self._arms: dict[str, Arm] = {}
@@ -135,7 +136,8 @@ class Run:
         return self._conclude(stop, self._best.candidate)
 
     def _halt(self, stop: RunStop) -> None:
-        """Whatever ended the run, no thread of it may send any more."""
+        """Whatever ended the run, no thread of it may send any more, also where the ledger is only about to open."""
+        self._halted = self._halted or stop
         if self._ledger is not None:
             self._ledger.halt(stop)
 
@@ -242,6 +244,8 @@ class Run:
     def _open_ledger(self) -> Ledger:
         path = Path(self.spec.paths.journal)
         self._journal = journal = Journal(path, read_only=self._recorded is not None)
+        if journal.recorded.torn:
+            log.warning("the journal's last line was cut off by a crash and is dropped: %s", path)
         opened = journal.recorded.opened
         if opened is None:
             journal.append("open", contract=self.spec.contract, inputDigest=self.spec.input_digest, versions=versions())
@@ -262,6 +266,8 @@ class Run:
             offline_stop=offline_stop,
         )
         self._reporter.attach(self._ledger)
+        if self._halted is not None:
+            self._ledger.halt(self._halted)
         if recorded is None and self._control.stop is not None:
             self._ledger.update(self._control)
         return self._ledger
@@ -441,7 +447,7 @@ class Run:
                 raise
             return stop
         rows = [judged for arm in measured.values() for judged in arm.rows]
-        if all(judged.failure in ("parse", "request") for judged in rows):
+        if all(judged.failure in ("parse", "truncated", "request") for judged in rows):
             raise RunStop(
                 Reason.MODEL_ANSWERS_UNUSABLE,
                 f"not one of {len(rows)} answers to the test rows can be read: see unreadable and failed of each score",
@@ -600,9 +606,13 @@ class Run:
             raise RunFailed(
                 Reason.INVALID_PROGRAM, f"the incumbent {folder}/program.json is not JSON: {error}"
             ) from None
-        program = (
-            prepared.program
-            if source == prepared.program.source
-            else load_program(source, Path(self.spec.paths.out) / "incumbent")
-        )
-        return program.in_state(state)
+        try:
+            program = (
+                prepared.program
+                if source == prepared.program.source
+                else load_program(source, Path(self.spec.paths.out) / "incumbent")
+            )
+            return program.in_state(state)
+        except RunFailed as failure:
+            # Its path is that of the program under test, which is not to blame.
+            raise RunFailed(failure.reason, f"the incumbent {folder}: {failure.message}") from failure

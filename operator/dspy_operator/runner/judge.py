@@ -15,7 +15,7 @@ from dspy_operator.runner.metric import ScoredMetric
 from dspy_operator.runner.optimizers.shape import NEVER
 from dspy_operator.runner.rows import Row
 
-FailureClass = Literal["right", "wrong", "parse", "request"]
+FailureClass = Literal["right", "wrong", "parse", "truncated", "request"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Judged:
     outputs: Mapping[str, Any]
     feedback: str
     failure: FailureClass
-    """request: never answered. parse: the answer did not fit the adapter. wrong: a score below 1."""
+    """request: never answered. parse: the answer did not fit the adapter. truncated: nor could it, cut off at maxTokens.
+    wrong: a score below 1."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Arm:
             score=round(100 * sum(self.scores) / len(self.rows), 4),
             rows=len(self.rows),
             failed=sum(judged.failure == "request" for judged in self.rows),
-            unreadable=sum(judged.failure == "parse" for judged in self.rows),
+            unreadable=sum(judged.failure in ("parse", "truncated") for judged in self.rows),
         )
 
 
@@ -65,7 +66,7 @@ class Attempt:
         try:
             return self.judged(**inputs)
         except AdapterParseError:
-            return self._failed("parse", inputs)
+            return self._failed("truncated" if dspy.settings.lm.engine.truncated else "parse", inputs)
         except LMError:
             return self._failed("request", inputs)
 

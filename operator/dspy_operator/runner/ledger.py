@@ -57,6 +57,8 @@ class Epoch:
     name: str
     reserve: Reserve = field(default_factory=Reserve)
     stop: RunStop | None = None
+    sent: bool = False
+    """Whether it put a request on the wire. The clock ends no phase that only replays: what was paid for is not lost."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,8 @@ class Ledger:
             for epoch in self._epochs:
                 if (
                     epoch.stop is None
+                    and epoch.sent
+                    and not self.replaying
                     and self._limits.seconds is not None
                     and self.seconds >= self._limits.seconds - epoch.reserve.seconds
                 ):
@@ -422,6 +426,7 @@ class Ledger:
                 engine.epoch.stop = RunStop(Reason.BUDGET_EXHAUSTED, why)
                 self._cond.notify_all()
                 raise engine.epoch.stop
+            engine.epoch.sent = True
             self._tallies[engine.role].calls += 1
             # Written under the lock, so that the journal never shows more calls than the budget allows, nor fewer.
             entry: dict[str, Any] = {"key": key, "role": engine.role, "t": round(self.seconds, 3)}
@@ -609,7 +614,14 @@ class RoleEngine:
         """DSPy's engine interface: one canonical request, one response."""
         rollout, index = getattr(self._local, "scope", (None, 0))
         self._local.scope = (rollout, index + 1)
-        return self.ledger.complete(self, request, rollout, index)
+        response = self.ledger.complete(self, request, rollout, index)
+        self._local.truncated = response.finish_reason == "length"
+        return response
+
+    @property
+    def truncated(self) -> bool:
+        """Whether this thread's last answer was cut off at maxTokens."""
+        return bool(getattr(self._local, "truncated", False))
 
     @contextmanager
     def rollout(self, number: int | None) -> Iterator[None]:

@@ -7,10 +7,14 @@ import json
 import logging
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import IO, Any
 
+from dspy_operator.contract.documents import Progress
 from dspy_operator.runner.progress import now
 
+PROGRESS_SECONDS = 5.0
 _EXTRAS = ("step", "reason", "progress", "result")
 
 
@@ -68,3 +72,16 @@ def log_to(stream: IO[str], *, level: int = logging.INFO) -> None:
         library.setLevel(max(level, logging.WARNING))
     logging.captureWarnings(True)
     sys.stdout = sys.stderr = _Printed()
+
+
+def progress_logger(log: logging.Logger) -> Callable[[Progress], None]:
+    """A listener that writes a line at each new step, and every 5 s within one."""
+    last: list[tuple[str, float]] = []
+
+    def report(progress: Progress) -> None:
+        step, at = last[-1] if last else ("", 0.0)
+        if progress.step != step or time.monotonic() - at >= PROGRESS_SECONDS:
+            last[:] = [(progress.step, time.monotonic())]
+            log.info(progress.step, extra={"step": progress.step, "progress": progress.document()})
+
+    return report

@@ -94,8 +94,13 @@ def verify_process(folder: Path) -> tuple[Result, Result]:
         spec = RunSpec.model_validate_json((folder / "run.json").read_bytes())
         control = Control.model_validate_json((folder / "control.json").read_bytes())
         recorded = Result.model_validate_json((folder / "result.json").read_bytes())
+    except FileNotFoundError as error:
+        raise RunFailed(
+            Reason.VERIFY_FAILED, f"{folder} holds no finished run: there is no {Path(error.filename).name}"
+        ) from None
     except (OSError, ValueError) as error:
-        raise RunFailed(Reason.VERIFY_FAILED, f"{folder} holds no finished run: {error}") from None
+        why = str(error).splitlines()[0]
+        raise RunFailed(Reason.VERIFY_FAILED, f"{folder}: a file of the run cannot be read: {why}") from None
     if recorded.candidate is None:
         raise RunFailed(Reason.VERIFY_FAILED, f"{folder}: the run ended with {recorded.reason}, without a candidate")
     replayed = guarded(Run(spec, control, _Silent(), recorded=recorded).execute)

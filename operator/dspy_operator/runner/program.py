@@ -144,7 +144,10 @@ def apply_state(module: dspy.Module, state: Mapping[str, Any]) -> None:
         RunFailed: InvalidProgram when the state is of another program.
     """
     want = {name: len(predictor.signature.fields) for name, predictor in module.named_predictors()}
-    found = {name: len(part["signature"]["fields"]) for name, part in state.items() if name != "metadata"}
+    try:
+        found = {name: len(part["signature"]["fields"]) for name, part in state.items() if name != "metadata"}
+    except (AttributeError, KeyError, TypeError):
+        raise RunFailed(Reason.INVALID_PROGRAM, "program.json is no state of a DSPy program") from None
     if want != found:
         raise RunFailed(
             Reason.INVALID_PROGRAM, f"the state is of another program: has {found}, this one {want} (predictor: fields)"

@@ -18,6 +18,8 @@ from dspy_operator.runner.breaker import monotonic
 if TYPE_CHECKING:  # with it comes DSPy, and whoever writes a file would wait 3 s for it
     from dspy_operator.runner.ledger import Ledger
 
+LOOK_SECONDS = 0.25
+"""Between two looks at the clock, and two pictures of a progress bar; documents go out at the channel's own interval."""
 STEPS = ("load", "preflight", "baseline", "optimize", "judge", "publish")
 
 
@@ -117,19 +119,23 @@ class Reporter:
         self._send()
 
     def _loop(self) -> None:
-        while not self._stopped.wait(min(self._channel.interval_seconds, 0.5)):
-            self._send()
+        sent_at = 0.0
+        while not self._stopped.wait(LOOK_SECONDS):
+            if monotonic() - sent_at >= self._channel.interval_seconds:
+                sent_at = monotonic()
+                self._send()
+            elif self._listener is not None:
+                self._listener(self._tracker.snapshot(self._ledger))
+            if self._ledger is not None:
+                self._ledger.tick()
 
     def _send(self) -> None:
         progress = self._tracker.snapshot(self._ledger)
         if self._listener is not None:
             self._listener(progress)
         control = self._channel.send(progress)
-        if self._ledger is None:
-            return
-        if control is not None and control != self._ledger.control:
+        if self._ledger is not None and control is not None and control != self._ledger.control:
             self._ledger.update(control)
-        self._ledger.tick()
 
 
 def write_json(path: Path, document: Any) -> None:

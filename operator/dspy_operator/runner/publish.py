@@ -75,7 +75,7 @@ def report_document(result: Result, arms: Mapping[str, Arm], *, export_rows: boo
     kept = ("outcome", "reason", "message", "scores", "gate", "dataset", "usage", "usageByRole", "resolved", "seconds")
     return {
         "revision": result.candidate,
-        **{name: document[name] for name in kept},
+        **{name: document[name] for name in kept if name in document},
         "rows": list(rows.values()) if export_rows else [],
     }
 

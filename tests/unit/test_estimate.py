@@ -1,0 +1,92 @@
+"""What a run would spend: calls from the optimizer's formula, tokens from rendered prompts, money from the price list."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspy_operator.contract.documents import Estimate
+from dspy_operator.contract.reserve import judgement_calls
+from dspy_operator.contract.resolve import Surroundings, resolve
+from dspy_operator.contract.runspec import Paths
+from dspy_operator.runner.estimate import ANSWER_TOKENS, estimate
+from dspy_operator.runner.prepare import prepare
+from tests.unit.written import endpoint, program, run
+
+PRICING = {"currency": "USD", "input": "0.15", "output": "0.60"}
+DEV, TEST = 20, 10
+
+
+def estimated(folder: Path, optimizer: dict[str, Any], *, words: int = 5, arms: int = 2, **of_program: Any) -> Estimate:
+    """The estimate of a run over 20 dev rows (10 train, 10 validation) and 10 test rows."""
+    data = folder / "rows.jsonl"
+    rows = [
+        {"ticket": f"{number} " + "word " * words, "label": "a", "part": "dev" if number < DEV else "test"}
+        for number in range(DEV + TEST)
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    around = Surroundings(data_path=str(data), paths=Paths(journal="j", out=str(folder), control="c"))
+    split = {"dataset.split": {"type": "Column", "column": {"name": "part"}}}
+    priced = endpoint({"pricing": PRICING} if of_program.pop("priced", True) else None)
+    spec = resolve(run({"optimizer": optimizer}), program(split | of_program), {"default/qwen": priced}, around)
+    prepared = prepare(spec)
+    assert prepared.optimizer is not None
+    counts = prepared.optimizer.counts(prepared.options, prepared.sizes, None)
+    return estimate(spec, prepared, counts, reserve_calls=judgement_calls(TEST, arms))
+
+
+def test_an_evaluation_asks_each_test_row_once_and_knocks_before(tmp_path: Path) -> None:
+    found = estimated(tmp_path, {"type": "Evaluate"}, arms=1)
+    assert (found.calls, found.reserved_calls, found.optimize_calls) == (TEST + 1, TEST, 0)
+
+
+def test_labelled_demonstrations_cost_nothing_but_baseline_dev_and_judgement(tmp_path: Path) -> None:
+    found = estimated(tmp_path, {"type": "LabeledFewShot"})
+    assert (found.calls, found.optimize_calls) == (DEV + DEV + 2 * TEST, 0)
+
+
+def test_more_trials_are_more_calls(tmp_path: Path) -> None:
+    few, many = (
+        estimated(tmp_path, {"type": "MIPROv2", "miproV2": {"numCandidates": 4, "numTrials": trials}})
+        for trials in (5, 15)
+    )
+    assert many.calls - few.calls == 10 * (DEV // 2)
+
+
+def test_longer_rows_are_more_tokens_and_not_more_calls(tmp_path: Path) -> None:
+    short, long = (estimated(tmp_path, {"type": "Evaluate"}, words=words) for words in (5, 500))
+    assert short.calls == long.calls
+    assert short.calls * 550 < long.tokens - short.tokens < short.calls * 700  # 495 words of 5 characters, 4 to a token
+
+
+def test_demonstrations_make_prompts_longer(tmp_path: Path) -> None:
+    few, many = (estimated(tmp_path, {"type": "LabeledFewShot", "labeledFewShot": {"k": k}}) for k in (1, 16))
+    assert many.calls == few.calls
+    assert many.tokens > few.tokens
+
+
+def test_reasoning_triples_an_answer_and_max_tokens_bounds_it(tmp_path: Path) -> None:
+    evaluate = {"type": "Evaluate"}
+    module = {"program.single.module": {"type": "ChainOfThought"}}
+    reasoned = estimated(tmp_path, evaluate, **module)
+    bounded = estimated(tmp_path, evaluate, **module, **{"target.request": {"maxTokens": ANSWER_TOKENS}})
+    assert reasoned.tokens - bounded.tokens == reasoned.calls * 2 * ANSWER_TOKENS
+
+
+def test_money_is_the_price_list_times_tokens_or_unknown(tmp_path: Path) -> None:
+    found = estimated(tmp_path, {"type": "Evaluate"})
+    assert found.cost is not None
+    lowest, highest = (Decimal(found.tokens) * Decimal(price) / 1_000_000 for price in ("0.15", "0.60"))
+    assert lowest < Decimal(found.cost) < highest
+    assert estimated(tmp_path, {"type": "Evaluate"}, priced=False).cost is None
+
+
+@pytest.mark.parametrize("kind", ["Evaluate", "LabeledFewShot", "BootstrapFewShot", "MIPROv2", "GEPA"])
+def test_every_optimizer_estimates_at_least_its_own_judgement(tmp_path: Path, kind: str) -> None:
+    found = estimated(tmp_path, {"type": kind})
+    assert found.calls >= found.reserved_calls + 1
+    assert found.calls >= found.reserved_calls + found.optimize_calls

@@ -1,0 +1,93 @@
+"""Objects as people write them: one good one of each kind, changed field by field by path."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from dspy_operator.api.objects import InvalidObject, Kind, ModelEndpoint, OptimizationRun, PromptProgram, parse_object
+
+REMOVED = object()
+"""A value that takes the field away."""
+
+
+def a_program(changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A PromptProgram; `changes` maps a path inside `spec` to its value."""
+    spec = {
+        "program": {
+            "type": "Single",
+            "single": {
+                "signature": {
+                    "instructions": "Classify the ticket.",
+                    "inputs": [{"name": "ticket", "type": "str"}],
+                    "outputs": [{"name": "label", "type": "str"}],
+                }
+            },
+        },
+        "target": {"endpoint": {"name": "qwen"}},
+        "dataset": {"source": {"type": "Inline", "inline": {"data": "{}"}}, "format": "JSONL"},
+        "metric": {"type": "ExactMatch"},
+    }
+    return _object("PromptProgram", "triage", spec, changes)
+
+
+def a_run(changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An OptimizationRun; `changes` maps a path inside `spec` to its value."""
+    spec = {"programRef": {"name": "triage"}, "optimizer": {"type": "Evaluate"}, "budget": {"calls": 100}}
+    return _object("OptimizationRun", "fast", spec, changes)
+
+
+def an_endpoint(changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A ModelEndpoint; `changes` maps a path inside `spec` to its value."""
+    spec = {"provider": {"type": "OpenAI", "openai": {"baseURL": "http://models.example/v1", "model": "qwen"}}}
+    return _object("ModelEndpoint", "qwen", spec, changes)
+
+
+def program(changes: dict[str, Any] | None = None) -> PromptProgram:
+    """The same, typed."""
+    return _typed(PromptProgram, a_program(changes))
+
+
+def run(changes: dict[str, Any] | None = None) -> OptimizationRun:
+    """The same, typed."""
+    return _typed(OptimizationRun, a_run(changes))
+
+
+def endpoint(changes: dict[str, Any] | None = None) -> ModelEndpoint:
+    """The same, typed."""
+    return _typed(ModelEndpoint, an_endpoint(changes))
+
+
+def complaints(document: dict[str, Any]) -> list[str]:
+    """`path: message` of each problem; empty where the object is good."""
+    try:
+        parse_object(document)
+    except InvalidObject as invalid:
+        return [str(problem) for problem in invalid.problems]
+    return []
+
+
+def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with one field set, or REMOVED; parents are made, and a part that is a number is a place in a list."""
+    result = copy.deepcopy(document)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    inner: Any = result
+    for part in parents:
+        inner = inner[part] if isinstance(inner, list) else inner.setdefault(part, {})
+    if value is REMOVED:
+        del inner[last]
+    else:
+        inner[last] = value
+    return result
+
+
+def _object(kind: str, name: str, spec: dict[str, Any], changes: dict[str, Any] | None) -> dict[str, Any]:
+    for path, value in (changes or {}).items():
+        spec = changed(spec, path, value)
+    return {"apiVersion": "dspy-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def _typed(kind: type[Any], document: dict[str, Any]) -> Any:
+    found: Kind = parse_object(document)
+    assert isinstance(found, kind)
+    return found
