@@ -77,6 +77,8 @@ class Reference:
     """Ordinal of the first request after the baseline."""
     judge_from: int
     """Ordinal of the judgement's first request."""
+    evaluations: tuple[int, ...]
+    """How many requests had been sent at the end of each evaluation of the optimization."""
 
     @property
     def out(self) -> Path:
@@ -96,6 +98,11 @@ class Reference:
             "judge": range(self.judge_from, self.requests + 1),
         }[phase]
 
+    def whole_set_from(self, rows: int) -> int:
+        """Ordinal of the first request of the last evaluation that had to ask for this many rows."""
+        ends = self.evaluations
+        return max(before + 1 for before, after in zip(ends, ends[1:], strict=False) if after - before == rows)
+
     def files(self) -> dict[str, bytes]:
         """The revision's files."""
         return revision_files(self.run_folder)
@@ -113,16 +120,22 @@ def uninterrupted(folder: Path, case: Case, *, codes: tuple[int, ...] = (0,)) ->
         done = place.run()
         assert done.code in codes, done.stderr
         counts = place.server.counts()
-        starts = baseline = 0
-        judged = 0
+        starts = judged = 0
+        evaluations: list[int] = []
         for entry in place.journal():
             starts += entry["kind"] == "start"
             if entry["kind"] == "mark" and entry["mark"] == "evaluate":
-                baseline = baseline or starts
+                evaluations.append(starts)
             judged += len(entry["scores"]) if entry["kind"] == "mark" and entry["mark"] == "judge" else 0
         assert starts == counts["requests"] == done.result["usage"]["calls"]
         return Reference(
-            folder, done.result, starts, counts["repeated_keys"], baseline + 1, starts - judged + 1
+            folder,
+            done.result,
+            starts,
+            counts["repeated_keys"],
+            optimize_from=evaluations[0] + 1 if evaluations else 1,
+            judge_from=starts - judged + 1,
+            evaluations=tuple(evaluations),
         )
 
 
@@ -145,6 +158,19 @@ def unanswered(place: Workplace) -> int:
         elif entry["kind"] in {"done", "fail"}:
             open_starts[entry["key"]] -= 1
     return sum(count for count in open_starts.values() if count > 0)
+
+
+def resumed_to_the_same(place: Workplace, whole: Reference, in_flight: int) -> None:
+    """--resume ends as the uninterrupted run did, and repeats at most what was in flight."""
+    done = place.run("--resume")
+    assert done.code == 0, done.stderr
+    result, counts = done.result, place.server.counts()
+    assert result["candidate"] == whole.result["candidate"]
+    assert revision_files(place.run_folder) == whole.files()
+    assert result["gate"] == whole.result["gate"]
+    assert result["scores"] == whole.result["scores"]
+    assert counts["requests"] <= result["usage"]["calls"] <= whole.requests + in_flight
+    assert counts["repeated_keys"] <= whole.repeated_keys + in_flight
 
 
 @functools.cache

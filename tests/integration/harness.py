@@ -227,13 +227,13 @@ def ended(process: subprocess.Popen[str], folder: Path, *, timeout: float = 120)
 
 
 def intruder(
-    *, rename: str | None = None, send: signal.Signals = signal.SIGKILL, denied: Path | None = None
+    *, path: str = "", event: str = "os.rename", send: signal.Signals = signal.SIGKILL, denied: Path | None = None
 ) -> dict[str, str]:
-    """Environment that lets intruder/sitecustomize.py into a process: a signal just before a rename, or no network."""
-    paths = [str(Path(__file__).with_name("intruder")), os.environ.get("PYTHONPATH", "")]
-    environment = {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-    if rename is not None:
-        environment |= {"INTRUDER_RENAME": rename, "INTRUDER_SIGNAL": str(int(send))}
+    """Environment that lets intruder/sitecustomize.py into a process: a signal just before a path's event, or no network."""
+    folders = [str(Path(__file__).with_name("intruder")), os.environ.get("PYTHONPATH", "")]
+    environment = {"PYTHONPATH": os.pathsep.join(folder for folder in folders if folder)}
+    if path:
+        environment |= {"INTRUDER_PATH": path, "INTRUDER_EVENT": event, "INTRUDER_SIGNAL": str(int(send))}
     if denied is not None:
         environment["INTRUDER_DENIES_NETWORK"] = str(denied)
     return environment

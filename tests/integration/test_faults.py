@@ -160,6 +160,7 @@ SLICE = (
     ("BootstrapFewShot", "503 from the first request on"),
     ("MIPROv2", "503 from the middle on, then repaired"),
     ("GEPA", "half of all 429, Retry-After"),
+    ("BootstrapFewShot", "one request hangs"),
     ("MIPROv2", "a fifth of all 500"),
     ("BootstrapFewShot", "a fifth dropped in mid-answer"),
     ("GEPA", "no completion in any answer"),
@@ -227,6 +228,8 @@ def test_a_fault_ends_as_it_should_and_never_becomes_a_score(
 @pytest.mark.parametrize("optimizer", OPTIMIZERS if LONG else ["LabeledFewShot"])
 def test_nobody_listens(tmp_path: Path, optimizer: str) -> None:
     point, started_at = Point(optimizer, SEED, "nobody listens"), time.monotonic()
+    if passed_before("faults", point):
+        return
     with workplace(tmp_path, a_case(optimizer)) as place:
         done = run(place, url=NOWHERE)
         assert (done.code, done.result["reason"]) == (45, "EndpointUnavailable"), done.stderr
@@ -241,6 +244,8 @@ def test_a_server_that_dies_in_the_middle_and_comes_back_loses_nothing(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, optimizer: str
 ) -> None:
     point, started_at = Point(optimizer, SEED, "the server dies and comes back"), time.monotonic()
+    if passed_before("faults", point):
+        return
     whole = reference(tmp_path_factory.getbasetemp(), optimizer)
     at = min(40, whole.requests // 3)
     with workplace(tmp_path, a_case(optimizer), hold_at=[at], latency_ms=3) as place:
@@ -270,6 +275,8 @@ def test_a_server_that_dies_in_the_middle_and_comes_back_loses_nothing(
 )
 def test_a_model_whose_answers_never_parse_ends_the_run(tmp_path: Path, optimizer: str, type: str) -> None:
     point, started_at = Point(optimizer, SEED, type), time.monotonic()
+    if passed_before("faults", point):
+        return
     with workplace(tmp_path, a_case(optimizer), faults=a_fault(type), latency_ms=3) as place:
         done = run(place)
         assert (done.code, done.result["reason"]) == (53, "ModelAnswersUnusable"), done.stderr
@@ -289,6 +296,8 @@ def test_a_row_that_is_refused_counts_as_failed_and_is_never_asked_again(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, optimizer: str, type: str
 ) -> None:
     point, started_at = Point(optimizer, SEED, type), time.monotonic()
+    if passed_before("faults", point):
+        return
     scored, test = rows_of(reference(tmp_path_factory.getbasetemp(), optimizer))
     script = [{"type": type, "when": {"match": asked(row)}} for row in (scored[3], test[2])]
     with workplace(tmp_path, a_case(optimizer), faults=script, latency_ms=3) as place:
@@ -308,12 +317,36 @@ def test_a_row_that_is_refused_counts_as_failed_and_is_never_asked_again(
         note(point, place, done, started_at, first_exit=0)
 
 
+@pytest.mark.parametrize("type", ["context_length", "content_filter"])
+def test_a_first_row_that_is_refused_does_not_end_the_run(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, type: str
+) -> None:
+    """Preflight asks the next one, and sees there that a budget of tokens can be kept."""
+    scored, _ = rows_of(reference(tmp_path_factory.getbasetemp(), "BootstrapFewShot"))
+    case = a_case("BootstrapFewShot")
+    case.budget = {"tokens": 500_000}
+    with workplace(tmp_path, case, faults=a_fault(type, when={"match": asked(scored[0])}), latency_ms=3) as place:
+        done = run(place)
+        assert done.code == 0, done.stderr
+        assert done.result["scores"]["devBaseline"]["failed"] == 1
+
+
+def test_requests_that_are_refused_whatever_the_row_end_the_run_in_preflight(tmp_path: Path) -> None:
+    with workplace(tmp_path, a_case("BootstrapFewShot"), faults=a_fault("content_filter")) as place:
+        done = run(place)
+        assert (done.code, done.result["reason"]) == (53, "ModelAnswersUnusable"), done.stderr
+        assert "default/fake refuses the program's first requests" in done.result["message"]
+        assert place.server.counts()["requests"] == 3
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS if LONG else ["MIPROv2"])
 def test_a_row_that_always_hangs_is_given_up_and_blocks_promotion(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, optimizer: str
 ) -> None:
     """1 of 12 answers is missing: what the candidate gained counts for nothing."""
     point, started_at = Point(optimizer, SEED, "a row hangs"), time.monotonic()
+    if passed_before("faults", point):
+        return
     whole = reference(tmp_path_factory.getbasetemp(), optimizer)
     _, test = rows_of(whole)
     baseline, candidate = judged(whole, "baseline"), judged(whole, "candidate")
@@ -344,6 +377,8 @@ def test_a_server_that_reports_no_usage(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, optimizer: str, limit: str
 ) -> None:
     point, started_at = Point(optimizer, SEED, f"no usage, budget of {limit}"), time.monotonic()
+    if passed_before("faults", point):
+        return
     case = a_case(optimizer)
     case.budget = {limit: {"tokens": 500_000, "cost": "100", "calls": 1000}[limit]}
     with workplace(tmp_path, case, faults=a_fault("no_usage"), latency_ms=3) as place:

@@ -17,7 +17,7 @@ from tests.integration.acceptance import (
     points,
     record,
     reference,
-    revision_files,
+    resumed_to_the_same,
     unanswered,
     uninterrupted,
 )
@@ -132,7 +132,7 @@ def kill_publishing(place: Workplace, point: Point, whole: Reference) -> str:
         until(place.server, process, lambda: place.server.counts()["answered"] >= whole.requests)
         killed(process)
     else:
-        process = place.start(environment=intruder(rename=moment))
+        process = place.start(environment=intruder(path=moment))
         process.communicate(timeout=START_SECONDS)
         assert process.returncode == -9
     return f"before {moment}" if moment.startswith(("/", ".")) else moment
@@ -167,16 +167,3 @@ def killed(process: subprocess.Popen[str]) -> None:
     """SIGKILL, and reap."""
     process.kill()
     process.communicate()
-
-
-def resumed_to_the_same(place: Workplace, whole: Reference, in_flight: int) -> None:
-    """--resume ends as the uninterrupted run did, and repeats at most what was in flight."""
-    done = place.run("--resume")
-    assert done.code == 0, done.stderr
-    result, counts = done.result, place.server.counts()
-    assert result["candidate"] == whole.result["candidate"]
-    assert revision_files(place.run_folder) == whole.files()
-    assert result["gate"] == whole.result["gate"]
-    assert result["scores"] == whole.result["scores"]
-    assert counts["requests"] <= result["usage"]["calls"] <= whole.requests + in_flight
-    assert counts["repeated_keys"] <= whole.repeated_keys + in_flight

@@ -52,7 +52,7 @@ def of_inputs(optimizer: dict[str, Any] | None = None, **changes: Any) -> str:
         role: (model, SamplingRequest.model_validate(request) if request is not None else None)
         for role, (model, request) in changes.pop("endpoints", {"task": ("qwen", None)}).items()
     }
-    inputs = {"seed": 0, "mode": "Run", "program": "v1:p", "dataset": "v1:d"} | changes
+    inputs: dict[str, Any] = {"seed": 0, "mode": "Run", "program": "v1:p", "dataset": "v1:d"} | changes
     return input_digest(
         optimizer=Optimizer.model_validate(optimizer or {"type": "Evaluate"}), endpoints=endpoints, **inputs
     )

@@ -10,6 +10,7 @@ import pytest
 from dspy_operator.contract.documents import (
     PROGRESS_BYTES,
     Account,
+    AccountEntry,
     DatasetReport,
     Estimate,
     GateReport,
@@ -64,9 +65,10 @@ DOCUMENTS: dict[str, Document] = {
         stop="Finish",
     ),
     "control.json of a run": control_of(run(), {"default/qwen": endpoint()}),
-    "progress.json": Progress(attempt=2, try_=3, trials_planned=9, eta_seconds=1.5, best=50.0, usage={"task": USAGE}),
+    "progress.json": Progress.model_validate(
+        {"attempt": 2, "try": 3, "trialsPlanned": 9, "best": 50.0, "usage": {"task": USAGE}}
+    ),
     "result.json": Result(
-        try_=4,
         outcome=Outcome.IMPROVED,
         reason=Reason.STOPPED_EARLY,
         path="spec.budget",
@@ -80,7 +82,7 @@ DOCUMENTS: dict[str, Document] = {
         candidate="v1:c",
         versions={"dspy": "3.4.1"},
     ),
-    "account.json": Account(test_looks={"v1:t": 2}),
+    "an entry of account.json": AccountEntry(tries=2, used=USAGE, test_looks={"v1:t": 2}),
 }
 
 
@@ -123,6 +125,14 @@ def test_progress_with_many_roles_is_far_from_its_limit() -> None:
     big = Usage(calls=10**9, replayed=10**9, failed=10**9, input_tokens=10**12, output_tokens=10**12, cost="9" * 20)
     progress = Progress(usage={f"role-{number:02d}-{'x' * 40}": big for number in range(64)}, step="preflight")
     assert len(json.dumps(progress.document()).encode()) < PROGRESS_BYTES // 2
+
+
+def test_an_account_is_one_entry_a_run_and_counts_looks_over_all_of_them() -> None:
+    entry = AccountEntry(tries=2, used=USAGE, test_looks={"v1:t": 2, "v1:u": 1})
+    account = Account({"fast": entry, "slow": AccountEntry(test_looks={"v1:t": 1})})
+    assert Account.model_validate_json(json.dumps(account.document())) == account
+    assert set(account.document()) == {"fast", "slow"}
+    assert [account.looks(digest) for digest in ("v1:t", "v1:u", "v1:none")] == [3, 1, 0]
 
 
 def test_tokens_are_input_and_output_together() -> None:

@@ -71,9 +71,9 @@ def test_demonstrations_make_prompts_longer(tmp_path: Path) -> None:
 
 def test_reasoning_triples_an_answer_and_max_tokens_bounds_it(tmp_path: Path) -> None:
     evaluate = {"type": "Evaluate"}
-    module = {"program.single.module": {"type": "ChainOfThought"}}
+    module: dict[str, Any] = {"program.single.module": {"type": "ChainOfThought"}}
     reasoned = estimated(tmp_path, evaluate, **module)
-    bounded = estimated(tmp_path, evaluate, **module, **{"target.request": {"maxTokens": ANSWER_TOKENS}})
+    bounded = estimated(tmp_path, evaluate, **(module | {"target.request": {"maxTokens": ANSWER_TOKENS}}))
     assert reasoned.tokens - bounded.tokens == reasoned.calls * 2 * ANSWER_TOKENS
 
 

@@ -5,6 +5,7 @@ The wire stands in the place of DSPy's native engine. It gives what a test says,
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -154,8 +155,6 @@ def a_ledger(
 
 
 def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
-    import json
-
     entries = map(json.loads, (folder / "journal.jsonl").read_text("utf-8").splitlines())
     return [entry for entry in entries if entry["kind"] == kind]
 
@@ -210,11 +209,11 @@ def test_who_waited_for_a_request_that_fails_for_ever_fails_with_it(tmp_path: Pa
         assert wire.requests == 1
 
 
-def test_a_key_is_released_when_its_request_dies(tmp_path: Path, wire: Wire) -> None:
-    wire.behaves = lambda ordinal, text: MemoryError() if ordinal == 1 else "at last"
+def test_a_key_is_released_when_its_thread_dies(tmp_path: Path, wire: Wire) -> None:
+    wire.behaves = lambda ordinal, text: KeyboardInterrupt() if ordinal == 1 else "at last"
     with a_ledger(tmp_path) as made:
         lm = made.lm("task", made.open_epoch("optimize"))
-        with pytest.raises(MemoryError):
+        with pytest.raises(KeyboardInterrupt):
             lm("hello")
         assert made.in_flight() == 0
         assert lm("hello") == ["at last"]
@@ -347,7 +346,7 @@ def test_tokens_and_money_overshoot_by_what_is_in_flight_at_most(tmp_path: Path,
         with a_ledger(tmp_path / folder, a_control(budget=budget)) as made:
             lm = made.lm("task", made.open_epoch("optimize"))
             each(lm, [f"row {number}" for number in range(100)])
-            assert most <= wire.requests < most + 8
+            assert most - 8 <= wire.requests < most + 8
             assert made.usage().tokens == TOKENS * wire.requests
             assert Decimal(made.usage().cost) == Decimal("0.0002") * wire.requests
 
@@ -566,6 +565,32 @@ def test_where_the_probe_fails_too_it_is_the_endpoint_and_no_row(tmp_path: Path,
         assert lines(tmp_path, "fail") == []
 
 
+def test_an_answer_that_the_engine_stumbles_over_is_no_failed_row(tmp_path: Path, wire: Wire) -> None:
+    wire.behaves = lambda ordinal, text: TypeError("'NoneType' object is not iterable") if ordinal == 1 else text
+    with a_ledger(tmp_path) as made:
+        assert made.lm("task", made.open_epoch("optimize"))("hello") == ["hello"]
+    wire.behaves = lambda ordinal, text: TypeError("'NoneType' object is not iterable")
+    with a_ledger(tmp_path / "always") as made:
+        stopped = outcome(lambda: made.lm("task", made.open_epoch("optimize"))("hello"))
+        assert reasons([stopped]) == {Reason.MODEL_ANSWERS_UNUSABLE}
+        assert "'NoneType' object is not iterable" in stopped.message
+
+
+def test_a_journal_that_cannot_be_written_ends_the_run(
+    tmp_path: Path, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(kind: str, **fields: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    with a_ledger(tmp_path) as made:
+        lm = made.lm("task", made.open_epoch("optimize"))
+        monkeypatch.setattr(Journal, "append", lambda self, kind, **fields: broken(kind, **fields))
+        stopped = outcome(lambda: lm("hello"))
+        assert reasons([stopped]) == {Reason.INTERNAL_ERROR}
+        assert "Input/output error" in stopped.message
+        assert wire.requests == 0
+
+
 # Replay
 
 
@@ -640,11 +665,11 @@ def test_each_of_n_answers_is_a_request_of_its_own(tmp_path: Path, wire: Wire) -
 
 
 def test_a_resumed_try_repeats_what_was_on_the_wire_and_nothing_else(tmp_path: Path, wire: Wire) -> None:
-    wire.behaves = lambda ordinal, text: MemoryError() if text == "in flight" else text
+    wire.behaves = lambda ordinal, text: KeyboardInterrupt() if text == "in flight" else text
     with a_ledger(tmp_path) as made:
         lm = made.lm("task", made.open_epoch("optimize"))
         lm("answered")
-        with pytest.raises(MemoryError):
+        with pytest.raises(KeyboardInterrupt):
             lm("in flight")
         made.mark(Mark("evaluate", "p" * 64, "r" * 64, (1.0,)))
     wire.behaves = lambda ordinal, text: text

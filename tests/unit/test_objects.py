@@ -126,7 +126,7 @@ def test_a_path_is_written_as_people_write_it(path: tuple[str | int, ...], want:
 
 def test_an_object_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        program().spec.target = program().spec.target  # type: ignore[misc]
+        program().spec.target = program().spec.target
 
 
 JSON = st.recursive(

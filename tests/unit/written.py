@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from dspy_operator.api.objects import InvalidObject, Kind, ModelEndpoint, OptimizationRun, PromptProgram, parse_object
+from dspy_operator.api.objects import InvalidObject, ModelEndpoint, OptimizationRun, PromptProgram, parse_object
 
 REMOVED = object()
 """A value that takes the field away."""
@@ -45,17 +45,23 @@ def an_endpoint(changes: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def program(changes: dict[str, Any] | None = None) -> PromptProgram:
     """The same, typed."""
-    return _typed(PromptProgram, a_program(changes))
+    found = parse_object(a_program(changes))
+    assert isinstance(found, PromptProgram)
+    return found
 
 
 def run(changes: dict[str, Any] | None = None) -> OptimizationRun:
     """The same, typed."""
-    return _typed(OptimizationRun, a_run(changes))
+    found = parse_object(a_run(changes))
+    assert isinstance(found, OptimizationRun)
+    return found
 
 
 def endpoint(changes: dict[str, Any] | None = None) -> ModelEndpoint:
     """The same, typed."""
-    return _typed(ModelEndpoint, an_endpoint(changes))
+    found = parse_object(an_endpoint(changes))
+    assert isinstance(found, ModelEndpoint)
+    return found
 
 
 def complaints(document: dict[str, Any]) -> list[str]:
@@ -70,7 +76,8 @@ def complaints(document: dict[str, Any]) -> list[str]:
 def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     """A copy with one field set, or REMOVED; parents are made, and a part that is a number is a place in a list."""
     result = copy.deepcopy(document)
-    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    parts: list[Any] = [int(part) if part.isdigit() else part for part in path.split(".")]
+    *parents, last = parts
     inner: Any = result
     for part in parents:
         inner = inner[part] if isinstance(inner, list) else inner.setdefault(part, {})
@@ -85,9 +92,3 @@ def _object(kind: str, name: str, spec: dict[str, Any], changes: dict[str, Any] 
     for path, value in (changes or {}).items():
         spec = changed(spec, path, value)
     return {"apiVersion": "dspy-operator.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
-def _typed(kind: type[Any], document: dict[str, Any]) -> Any:
-    found: Kind = parse_object(document)
-    assert isinstance(found, kind)
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,10 @@ from dspy_operator.contract.documents import Account, AccountEntry, KeptResult, 
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
 from dspy_operator.contract.runspec import Control, Incumbent, Paths, RunSpec
+from dspy_operator.runner.journal import is_full, refuse_second_process
 from dspy_operator.runner.progress import write_bytes, write_json
+
+log = logging.getLogger(__name__)
 
 OLLAMA_URL = "http://127.0.0.1:11434/v1"
 """Where an Ollama of one's own listens."""
@@ -87,6 +91,7 @@ def prepare_run(options: Options) -> Local:
         spec = resolve(run, program, endpoints, around)
         control = control_of(run, endpoints)
         if not estimate:
+            refuse_second_process(Path(spec.paths.journal))
             _check_key_files(manifests, spec)
             spec = _same_inputs(options, folder, spec)
             control = _next_control(folder, control)
@@ -137,7 +142,12 @@ def settle(local: Local, result: Result) -> None:
     entry = before.model_copy(
         update={"tries": before.tries + 1, "inputs": inputs, "used": result.usage, "test_looks": looks}
     )
-    write_json(local.account, Account({**account.root, name: entry}).document())
+    try:
+        write_json(local.account, Account({**account.root, name: entry}).document())
+    except OSError as error:
+        if not is_full(error):
+            raise
+        log.error("%s cannot be written: %s", local.account, error)
 
 
 def _program_of(manifests: Manifests, run: OptimizationRun) -> PromptProgram:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from dspy_operator.contract.exits import Outcome, Reason, RunFailed
 from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
 from dspy_operator.contract.runspec import Control, RunSpec
 from dspy_operator.runner.estimate import estimate
-from dspy_operator.runner.journal import Journal
+from dspy_operator.runner.journal import Journal, is_full
 from dspy_operator.runner.judge import Arm, answer_all, examples
 from dspy_operator.runner.ledger import Epoch, Ledger, Mark
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup
@@ -43,8 +44,13 @@ from dspy_operator.runner.stop import RunStop
 from dspy_operator.runner.watch import Best, Candidate, Unreadable, Watcher
 
 Listener = Callable[[Progress], None]
+UNPUBLISHED = frozenset({Reason.REPLAY_DIVERGED, Reason.VERIFY_FAILED, Reason.JOURNAL_FULL})
+"""Ends after which no best-so-far is written: it is in doubt, or there is no room."""
 
 log = logging.getLogger(__name__)
+
+PREFLIGHT_ROWS = 3
+"""Refused one after the other, they say that it is the program's request and not a row."""
 
 
 def validate(spec: RunSpec) -> Result:
@@ -150,7 +156,12 @@ class Run:
             message = "" if isinstance(ending, Reason) else ending.message
             path = None if isinstance(ending, Reason) else ending.path
             self._tracker.set(step="publish")
-            self._result = self._publish(reason, message, path, candidate)
+            try:
+                self._result = self._publish(reason, message, path, candidate)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                self._result = self._publish(Reason.JOURNAL_FULL, f"the volume is full: {error}", None, None)
             if self._journal is not None:
                 self._journal.sync()
             return self._result
@@ -185,7 +196,7 @@ class Run:
             versions=versions(),
             seconds=round(ledger.seconds, 3) if ledger is not None else 0.0,
         )
-        if candidate is None or prepared is None or reason in {Reason.REPLAY_DIVERGED, Reason.VERIFY_FAILED}:
+        if candidate is None or prepared is None or reason in UNPUBLISHED:
             return result
         revision = revision_of(self.spec, prepared, candidate.state)
         result = result.model_copy(update={"candidate": revision.digest})
@@ -302,28 +313,36 @@ class Run:
             yield watcher
 
     def _preflight(self, prepared: Prepared, student: Any, epoch: Epoch) -> None:
-        """One call for each endpoint: the first scored row as the program asks it (so it replays later), a word from the prompt model."""
+        """One call for each endpoint: the first scored row as the program asks it (so it replays later), a word from the prompt model.
+
+        Where that row is refused, the next one is asked: it may be too long, or caught by a content filter.
+        """
         assert self._ledger is not None
         self._tracker.set(step="preflight")
-        first = prepared.scored[0] if prepared.scored else prepared.parts.test[0]
         task = self.spec.endpoints["task"]
-        try:
-            prediction = student(**first.inputs)
-            prepared.metric.score(first.outputs, dict(prediction.items()))  # labels scored well; does an answer, too?
-        except AdapterParseError as error:
-            adapter = self.spec.program.adapter
-            if adapter is not None and adapter.constrained == "Required":
-                answer = str(error.lm_response).strip()[:200]
-                raise RunStop(
-                    Reason.MODEL_ANSWERS_UNUSABLE,
-                    f"{task.name} does not keep to the JSON schema that constrained: Required asks for: {answer!r}",
-                ) from error
-        except ContextWindowExceededError:
-            log.warning("the first row is too long for %s; rows like it count as failed", task.name)
-        except LMError as error:
+        refused: LMError | None = None
+        for row in (prepared.scored or prepared.parts.test)[:PREFLIGHT_ROWS]:
+            refused = None
+            try:
+                prediction = student(**row.inputs)
+                prepared.metric.score(row.outputs, dict(prediction.items()))  # labels scored well; does an answer, too?
+            except AdapterParseError as error:
+                adapter = self.spec.program.adapter
+                if adapter is not None and adapter.constrained == "Required":
+                    answer = str(error.lm_response).strip()[:200]
+                    raise RunStop(
+                        Reason.MODEL_ANSWERS_UNUSABLE,
+                        f"{task.name} does not keep to the JSON schema that constrained: Required asks for: {answer!r}",
+                    ) from error
+            except LMError as error:
+                refused = error
+                log.warning("%s refuses line %d; rows like it count as failed: %s", task.name, row.line, error)
+                continue
+            break
+        if refused is not None and not isinstance(refused, ContextWindowExceededError):
             raise RunStop(
-                Reason.MODEL_ANSWERS_UNUSABLE, f"{task.name} refuses the program's first request: {error}"
-            ) from error
+                Reason.MODEL_ANSWERS_UNUSABLE, f"{task.name} refuses the program's first requests: {refused}"
+            ) from refused
         served = self._ledger.served()
         if served.answered:
             self._check_reported(task.name, served.tokens)
@@ -528,11 +547,13 @@ class Run:
             self._tracker.trial(rows)
 
     def _renew_reserve(self, epoch: Epoch, served: Tally, before: Tally, answers: int) -> None:
-        assert self._ledger is not None
-        calls = epoch.reserve.calls
+        assert self._ledger is not None and self._prepared is not None
+        calls, rows = epoch.reserve.calls, len(self._prepared.parts.test)
         tokens = Decimal(served.tokens - before.tokens) / answers
         cost = (served.cost - before.cost) / answers
-        seconds = calls * self._ledger.seconds_per_call / max(1, self._threads)
+        # Arm after arm, in rounds of as many rows as there are threads: the last, short round takes as long as the others.
+        rounds = calls / rows * math.ceil(rows / max(1, self._threads))
+        seconds = rounds * self._ledger.seconds_per_call
         self._ledger.set_reserve(
             epoch,
             Reserve(

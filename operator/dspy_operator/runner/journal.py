@@ -69,10 +69,10 @@ class Journal:
         self._read_only = read_only
         if not read_only:
             try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                _lock(self._fd, path)
+            except RunFailed:
                 os.close(self._fd)
-                raise RunFailed(Reason.INVALID_MANIFEST, f"{path} is in use by another process of this run") from None
+                raise
         self.recorded = self._load()
         if not read_only:
             threading.Thread(target=self._sync_each_second, name="journal-fsync", daemon=True).start()
@@ -92,7 +92,7 @@ class Journal:
                     os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
                     raise OSError(errno.ENOSPC, "short write")
             except OSError as error:
-                if error.errno in _FULL:
+                if is_full(error):
                     raise RunStop(Reason.JOURNAL_FULL, f"the journal's volume is full: {self.path}") from error
                 raise
             self._unsynced = True
@@ -135,7 +135,7 @@ class Journal:
             try:
                 entry = decode_line(line)
             except ValueError as error:
-                if not complete:
+                if not complete and not _is_line(line[:-1]):  # a whole line and one byte: its newline was changed
                     recorded.torn = True
                     break
                 raise RunFailed(Reason.JOURNAL_CORRUPT, f"{self.path}, line {number}: {error}") from None
@@ -148,6 +148,29 @@ class Journal:
         if recorded.torn and not self._read_only:
             os.ftruncate(self._fd, end)
         return recorded
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a volume, a quota or a limit takes no more."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def refuse_second_process(path: Path) -> None:
+    """Ask for the lock before anything of the run is touched: the running process reads its control.json all the time.
+
+    Raises:
+        RunFailed: InvalidManifest when another process holds it.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            _lock(file.fileno(), path)
+
+
+def _lock(fd: int, path: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise RunFailed(Reason.INVALID_MANIFEST, f"{path} is in use by another process of this run") from None
 
 
 def encode_line(entry: Mapping[str, Any]) -> bytes:
@@ -164,7 +187,7 @@ def decode_line(line: bytes) -> dict[str, Any]:
     Raises:
         ValueError: saying why it is not a line of ours as written.
     """
-    if len(line) < 20 or line[-18:-10] != b',"crc":"':
+    if len(line) < 20 or line[-18:-10] != b',"crc":"' or line[-2:] != b'"}':
         raise ValueError("no checksum at its end")
     body, given = line[:-18], line[-10:-2]
     if given != b"%08x" % zlib.crc32(body):
@@ -173,6 +196,14 @@ def decode_line(line: bytes) -> dict[str, Any]:
     if not isinstance(entry, dict):
         raise ValueError("not an object")
     return entry
+
+
+def _is_line(line: bytes) -> bool:
+    try:
+        decode_line(line)
+    except ValueError:
+        return False
+    return True
 
 
 def mark_key(program: str, rows: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import logging
 import random
 import threading
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,8 @@ from dspy_operator.runner.spend import InFlight, Limits, Reserve, Tally, Tokens,
 from dspy_operator.runner.stop import RunStop
 
 Role = Literal["task", "prompt"]
+
+log = logging.getLogger(__name__)
 UNPROVEN_BACKOFF_SECONDS = 2.0
 """Most between two attempts to reach an endpoint that never answered: more likely a wrong URL than a bad moment, and the
 person is waiting (measured: a minute until "connection refused", now 10 s). The operator tries again later on its own."""
@@ -377,12 +380,7 @@ class Ledger:
             with self._slot(engine):
                 self._admit(engine, key, document if attempt == 0 else None)
                 sent_at = monotonic()
-                try:
-                    response = engine.send(request)
-                except lm15.LM15Error as error:
-                    outcome: lm15.Response | lm15.LM15Error = error
-                else:
-                    outcome = response
+                outcome = engine.attempt(request)
             if isinstance(outcome, lm15.Response):
                 self._accept(engine, key, request, outcome, monotonic() - sent_at)
                 return outcome
@@ -515,16 +513,15 @@ class Ledger:
             key = f"probe-{next(self._probes)}"
             self._admit(engine, key, None)
             sent_at = monotonic()
-            try:
-                response = engine.send(request)
-            except lm15.LM15Error as error:
-                with self._cond:
-                    self._tallies[engine.role].failed += 1
-                    opened = self._breakers[engine.endpoint.name].failed(_trouble(error), _words(error), monotonic())
-                    if opened is not None:
-                        self._stop_all(engine, *opened)
-                return False
-        self._accept(engine, key, request, response, monotonic() - sent_at, asked_for=False)
+            outcome = engine.attempt(request)
+        if isinstance(outcome, lm15.LM15Error):
+            with self._cond:
+                self._tallies[engine.role].failed += 1
+                opened = self._breakers[engine.endpoint.name].failed(_trouble(outcome), _words(outcome), monotonic())
+                if opened is not None:
+                    self._stop_all(engine, *opened)
+            return False
+        self._accept(engine, key, request, outcome, monotonic() - sent_at, asked_for=False)
         return True
 
     def _give_up(self, engine: RoleEngine, key: str, words: str, code: str) -> None:
@@ -614,7 +611,13 @@ class RoleEngine:
         """DSPy's engine interface: one canonical request, one response."""
         rollout, index = getattr(self._local, "scope", (None, 0))
         self._local.scope = (rollout, index + 1)
-        response = self.ledger.complete(self, request, rollout, index)
+        try:
+            response = self.ledger.complete(self, request, rollout, index)
+        except lm15.LM15Error:
+            raise
+        except Exception as error:  # a broken disk, or a bug of ours: DSPy would make it a failed row, scored 0
+            log.error("a request could not be handled", exc_info=True)
+            raise RunStop(Reason.INTERNAL_ERROR, f"a request could not be handled: {error!r}") from error
         self._local.truncated = response.finish_reason == "length"
         return response
 
@@ -633,9 +636,14 @@ class RoleEngine:
         finally:
             self._local.scope = before
 
-    def send(self, request: lm15.Request) -> lm15.Response:
-        """One attempt on the wire."""
-        return self._wire.complete(request)
+    def attempt(self, request: lm15.Request) -> lm15.Response | lm15.LM15Error:
+        """One request on the wire: its answer, or why there is none."""
+        try:
+            return self._wire.complete(request)
+        except lm15.LM15Error as error:
+            return error
+        except Exception as error:  # an answer that the native engine stumbles over; DSPy would score its row 0
+            return lm15.ProviderError(f"the answer cannot be read: {type(error).__name__}: {error}")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RoleEngine:
         # Programs are deep-copied with the LM in them; there is one Ledger.

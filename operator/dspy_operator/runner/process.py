@@ -38,7 +38,12 @@ def run_process(
     run = Run(spec, control, channel, listener=listener)
 
     def leave(result: Result) -> None:
-        write_json(out / "result.json", result.document())
+        if result.reason is not Reason.INVALID_MANIFEST:  # another process has the run: its files are not ours to write
+            try:
+                write_json(out / "result.json", result.document())
+            except OSError as error:
+                # On a full volume the exit code and the last line of the log still say how it ended.
+                log.error("result.json cannot be written: %s", error)
         if finish is not None:
             finish(result)
         leave_process(result.exit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # with it comes DSPy, and whoever writes a file would wait 3 
 
 LOOK_SECONDS = 0.25
 """Between two looks at the clock, and two pictures of a progress bar; documents go out at the channel's own interval."""
+log = logging.getLogger(__name__)
+
 STEPS = ("load", "preflight", "baseline", "optimize", "judge", "publish")
 
 
@@ -133,7 +136,12 @@ class Reporter:
         progress = self._tracker.snapshot(self._ledger)
         if self._listener is not None:
             self._listener(progress)
-        control = self._channel.send(progress)
+        try:
+            control = self._channel.send(progress)
+        except OSError as error:
+            # Progress is for watching; a volume that is full ends the run through its journal.
+            log.warning("progress cannot be written: %s", error)
+            return
         if self._ledger is not None and control is not None and control != self._ledger.control:
             self._ledger.update(control)
 
@@ -147,11 +155,15 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write, fsync, rename: a reader, also one after a crash, sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full volume it holds the very room that is missing
+        raise
 
 
 def now() -> str:

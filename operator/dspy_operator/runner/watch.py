@@ -12,6 +12,7 @@ from dspy.utils.exceptions import AdapterParseError
 
 from dspy_operator.contract.canonical import dataset_digest
 from dspy_operator.contract.exits import Reason
+from dspy_operator.runner.journal import is_full
 from dspy_operator.runner.ledger import Ledger, Mark
 from dspy_operator.runner.program import program_hash, state_document
 from dspy_operator.runner.rows import Row
@@ -58,14 +59,23 @@ class Unreadable:
         Raises:
             RunStop: ModelAnswersUnusable.
         """
+        if isinstance(error, AdapterParseError):
+            self.unreadable(str(error.lm_response))
+            return
         with self._lock:
-            if not isinstance(error, AdapterParseError):
-                self.in_a_row = 0
-                return
+            self.in_a_row = 0
+
+    def unreadable(self, answer: str) -> None:
+        """Count one that cannot be read.
+
+        Raises:
+            RunStop: ModelAnswersUnusable.
+        """
+        with self._lock:
             self.in_a_row += 1
             if self.in_a_row < self.most:
                 return
-        answer = str(error.lm_response).strip().replace("\n", " ")[:200]
+        answer = answer.strip().replace("\n", " ")[:200]
         raise RunStop(
             Reason.MODEL_ANSWERS_UNUSABLE,
             f"{self.in_a_row} answers in a row do not fit the format that the adapter asks for; the last one: {answer!r}",
@@ -112,7 +122,14 @@ class Watcher(BaseCallback):  # type: ignore[misc]
                 getattr(program, "judged", program), devset, [score_of(score) for *_, score in outputs.results]
             )
         except Exception as error:
+            if is_full(error):
+                raise RunStop(Reason.JOURNAL_FULL, f"the volume is full: {error}") from error
             raise RunStop(Reason.INTERNAL_ERROR, f"an evaluation could not be recorded: {error}") from error
+
+    def on_lm_end(self, call_id: str, outputs: Sequence[Any] | None, exception: BaseException | None = None) -> None:
+        """Count empty answers: DSPy refuses them before the adapter's parser, which would tell us."""
+        if outputs and all(answer == "" for answer in outputs):
+            self._unreadable.unreadable("")
 
     def on_adapter_parse_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         """Count answers that cannot be read."""

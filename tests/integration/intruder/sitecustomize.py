@@ -11,8 +11,10 @@ import signal
 import sys
 from typing import Any
 
-_RENAME = os.environ.get("INTRUDER_RENAME")
-"""End of the path whose rename brings the signal, just before it."""
+_PATH = os.environ.get("INTRUDER_PATH")
+"""End of the path whose event brings the signal, just before it."""
+_EVENT = os.environ.get("INTRUDER_EVENT", "os.rename")
+"""`os.rename`: something is put in place under that path. `open`: it is opened."""
 _SIGNAL = int(os.environ.get("INTRUDER_SIGNAL", signal.SIGKILL))
 _DENIED = os.environ.get("INTRUDER_DENIES_NETWORK")
 """File that gets a line for each attempt to reach the network; the attempt fails."""
@@ -23,7 +25,7 @@ class _Intruder:
         self.struck = False
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "os.rename" and _RENAME and not self.struck and str(arguments[1]).endswith(_RENAME):
+        if event == _EVENT and _PATH and not self.struck and str(arguments[event == "os.rename"]).endswith(_PATH):
             self.struck = True
             os.kill(os.getpid(), _SIGNAL)
         elif event in {"socket.connect", "socket.getaddrinfo", "socket.sendto"} and _DENIED:
@@ -32,5 +34,5 @@ class _Intruder:
             raise PermissionError("the test denies the network")
 
 
-if _RENAME or _DENIED:
+if _PATH or _DENIED:
     sys.addaudithook(_Intruder())
