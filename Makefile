@@ -11,7 +11,7 @@ export PATH := $(DSPY_OPERATOR_CACHE)/uv/bin:$(PATH)
 RUN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: help setup check test test-long demo demo-local clean distclean
+.PHONY: help setup check test test-long demo demo-local cluster cluster-test clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,9 +40,17 @@ demo: setup ## the main job for real; until the cluster exists this is demo-loca
 demo-local: setup ## a real small model, real text, a better prompt with proof; no cluster
 	@$(RUN)/python -m e2e.localmodel demo
 
-clean: ## remove results and test output
-	@rm -rf out build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
+cluster: setup ## a kind cluster with storage, a model registry and our fixtures, from nothing: 10 to 16 minutes the first time, then one
+	@$(RUN)/python -m e2e.cluster up
+
+cluster-test: cluster ## prove what the end-to-end tests need of it
+	@$(RUN)/python -m e2e.cluster test
+
+clean: ## remove the cluster, results and test output; the caches stay
+	@if [ -d "$$DSPY_OPERATOR_CACHE/cluster" ]; then python3 -m e2e.cluster down; fi
+	rm -rf out build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-distclean: clean ## and the caches: .venv, downloaded models and tools
-	@rm -rf .venv "$$DSPY_OPERATOR_CACHE"
+distclean: clean ## and the caches: .venv, downloaded models and tools, built programs, the Docker daemon that we started
+	@if [ -d "$$DSPY_OPERATOR_CACHE/cluster" ]; then python3 -m e2e.cluster distclean; fi
+	rm -rf .venv "$$DSPY_OPERATOR_CACHE"

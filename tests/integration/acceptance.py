@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -101,7 +102,7 @@ class Reference:
     def whole_set_from(self, rows: int) -> int:
         """Ordinal of the first request of the last evaluation that had to ask for this many rows."""
         ends = self.evaluations
-        return max(before + 1 for before, after in zip(ends, ends[1:], strict=False) if after - before == rows)
+        return max(before + 1 for before, after in itertools.pairwise(ends) if after - before == rows)
 
     def files(self) -> dict[str, bytes]:
         """The revision's files."""

@@ -21,7 +21,10 @@ API = "dspy-operator.io/v1alpha1"
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "Evaluate": {"type": "Evaluate"},
     "LabeledFewShot": {"type": "LabeledFewShot", "labeledFewShot": {"k": 4}},
-    "BootstrapFewShot": {"type": "BootstrapFewShot", "bootstrapFewShot": {"maxBootstrappedDemos": 4, "maxLabeledDemos": 4}},
+    "BootstrapFewShot": {
+        "type": "BootstrapFewShot",
+        "bootstrapFewShot": {"maxBootstrappedDemos": 4, "maxLabeledDemos": 4},
+    },
     "MIPROv2": {"type": "MIPROv2", "miproV2": {"numCandidates": 6, "numTrials": 12, "minibatch": False}},
     "GEPA": {"type": "GEPA", "gepa": {"maxMetricCalls": 200}},
 }
@@ -173,7 +176,15 @@ class Workplace:
         prepare: Callable[[], None] | None = None,
     ) -> subprocess.Popen[str]:
         """`dspy-operator run MANIFESTS --endpoint fake=URL -o OUT ...`, not waited for."""
-        command = ["run", str(self.manifests), "--endpoint", f"fake={url or self.server.url}", "-o", str(self.out), *arguments]
+        command = [
+            "run",
+            str(self.manifests),
+            "--endpoint",
+            f"fake={url or self.server.url}",
+            "-o",
+            str(self.out),
+            *arguments,
+        ]
         return start_cli(*command, environment=environment, prepare=prepare)
 
     def run(self, *arguments: str, url: str | None = None, timeout: float = 120) -> Ended:
@@ -211,7 +222,7 @@ def start_cli(
         stderr=subprocess.PIPE,
         text=True,
         env={**surroundings, **(environment or {})},
-        preexec_fn=prepare,  # noqa: PLW1509  # this process has no thread that holds a lock of the child's
+        preexec_fn=prepare,  # setrlimit and the like: nothing that needs a lock, which a thread of ours may hold
     )
 
 

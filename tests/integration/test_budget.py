@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.acceptance import unanswered, uninterrupted
-from tests.integration.harness import Case, Ended, workplace
-from tests.integration.test_kill import kill_at_ordinal
+from tests.integration.harness import Case, Ended, ended, workplace
+from tests.integration.test_kill import kill_at_ordinal, until
 
 THREADS = 8
 TEST_ROWS = 12
@@ -30,9 +31,7 @@ EXACT = {"MIPROv2", "GEPA"}
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("optimizer", WANTING)
-def test_80_calls_stop_a_run_that_wants_300_and_raising_them_pays_nothing_twice(
-    tmp_path: Path, optimizer: str
-) -> None:
+def test_80_calls_stop_a_run_that_wants_300_and_raising_them_pays_nothing_twice(tmp_path: Path, optimizer: str) -> None:
     case = WANTING[optimizer]
     whole = uninterrupted(tmp_path / "uninterrupted", case)
     assert whole.result["estimate"]["calls"] > 300
@@ -122,6 +121,27 @@ def test_a_budget_below_its_own_judgement_is_refused_unpaid(tmp_path: Path, case
         place.change(budget={"calls": needed})
         assert place.run().code in {0, 44}
         assert place.server.counts()["requests"] <= needed
+
+
+@pytest.mark.timeout(600)
+def test_an_answer_that_is_late_at_the_exhausted_budget_is_kept_for_the_raised_one(tmp_path: Path) -> None:
+    whole = uninterrupted(tmp_path / "uninterrupted", WANTING["GEPA"])
+    case = Case(**{**vars(WANTING["GEPA"]), "budget": BUDGET, "timeout": "60s"})
+    late = 55
+    """Of the calls before the judgement the last but one, in an evaluation that asks for more rows at once."""
+    with workplace(tmp_path / "stopped", case, hold_at=[late]) as place:
+        process = place.start()
+        until(place.server, process, lambda: place.server.counts()["requests"] == 80)
+        with pytest.raises(subprocess.TimeoutExpired):  # it judges, and then it waits
+            process.wait(timeout=3)
+        place.server.release()
+        stopped = judged_best_so_far(ended(process, place.run_folder))
+        assert unanswered(place) == 0
+
+        place.change(budget={"calls": 1000})
+        assert place.run("--resume").code == 0
+        other = stopped["candidate"] != whole.result["candidate"]
+        assert place.server.counts()["requests"] == whole.requests + (TEST_ROWS if other else 0)
 
 
 @pytest.mark.timeout(600)

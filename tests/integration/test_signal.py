@@ -24,7 +24,9 @@ EXIT_SECONDS = 2.0
     [
         pytest.param("MIPROv2", "optimize", signal.SIGTERM, 1, id="SIGTERM in a trial of MIPROv2"),
         pytest.param("GEPA", "judge", signal.SIGTERM, 1, id="SIGTERM in the judgement of GEPA's candidate"),
-        pytest.param("BootstrapFewShot", "baseline", signal.SIGTERM, 1, id="SIGTERM in the baseline of BootstrapFewShot"),
+        pytest.param(
+            "BootstrapFewShot", "baseline", signal.SIGTERM, 1, id="SIGTERM in the baseline of BootstrapFewShot"
+        ),
         pytest.param("MIPROv2", "optimize", signal.SIGINT, 1, id="SIGINT in a trial of MIPROv2"),
         pytest.param("BootstrapFewShot", "judge", signal.SIGTERM, 3, id="SIGTERM three times"),
     ],

@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def test_the_network_is_denied_where_the_tests_say_so(tmp_path: Path) -> None:
     ("optimizer", "where", "mark"),
     [
         pytest.param("MIPROv2", "baseline", "mark 0 (evaluate)", id="in the baseline"),
-        pytest.param("GEPA", "last evaluation", r"mark \d+ (evaluate)", id="in the last evaluation of the optimization"),
+        pytest.param(
+            "GEPA", "last evaluation", r"mark \d+ (evaluate)", id="in the last evaluation of the optimization"
+        ),
         pytest.param("BootstrapFewShot", "judgement", "the mark of a judgement", id="in the judgement"),
     ],
 )
@@ -96,7 +99,9 @@ def test_an_edited_answer_that_becomes_a_prompt_is_found_with_the_difference(
             text_part(answer)["text"] = swapped(text_part(answer)["text"])
     verified = verify(folder)
     assert verified.code == 48, verified.stderr
-    assert re.match(r"ReplayDiverged: before mark \d+ of \d+: a request that the journal does not hold", verified.stderr)
+    assert re.match(
+        r"ReplayDiverged: before mark \d+ of \d+: a request that the journal does not hold", verified.stderr
+    )
     assert "the nearest recorded request differs in:\n@@" in verified.stderr
     assert ("+system:" if what == "a proposed instruction" else "\n+") in verified.stderr
     if what == "a proposed instruction":
@@ -159,7 +164,7 @@ def test_a_torn_last_line_is_dropped_with_a_notice(
         assert place.verify().code == 0
 
 
-def test_a_run_of_an_exhausted_budget_verifies_and_a_stopped_one_says_that_it_is_unfinished(tmp_path: Path) -> None:
+def test_a_run_of_an_exhausted_budget_verifies(tmp_path: Path) -> None:
     with workplace(tmp_path, Case(OPTIMIZERS["GEPA"], budget={"calls": 70})) as place:
         done = place.run()
         assert done.code == 44, done.stderr
@@ -167,9 +172,25 @@ def test_a_run_of_an_exhausted_budget_verifies_and_a_stopped_one_says_that_it_is
         assert verified.code == 0, verified.stderr
         assert done.result["candidate"] in verified.stdout
 
-        (place.run_folder / "result.json").unlink()
-        unfinished = place.verify()
-        assert unfinished.code == 52 and "no finished run" in unfinished.stderr
+
+@pytest.mark.parametrize("lacks", ["result.json", "journal.jsonl", "an end"])
+def test_a_run_that_is_not_whole_is_refused_in_words(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, lacks: str
+) -> None:
+    folder = copied(reference(tmp_path_factory.getbasetemp(), "BootstrapFewShot"), tmp_path / "run")
+    if lacks == "an end":
+        result = json.loads((folder / "result.json").read_bytes())
+        (folder / "result.json").write_text(json.dumps(result | {"reason": "Stopped", "exit": 51}))
+    else:
+        (folder / lacks).unlink()
+    refused = verify(folder)
+    want = {
+        "result.json": "no finished run",
+        "journal.jsonl": "there is no journal",
+        "an end": "not finished (Stopped)",
+    }
+    assert refused.code == 52 and refused.stderr.startswith("VerifyFailed: ")
+    assert want[lacks] in refused.stderr
 
 
 def test_a_full_journal_ends_with_50_and_resumes_with_more_room(
@@ -239,10 +260,8 @@ def is_full(done: Ended) -> None:
 
 
 def copied(whole: Reference, folder: Path) -> Path:
-    """A reference run's folder at another place; its run.json names that place."""
+    """A copy of a reference run's folder, which `verify` has to take for what it is: its run.json names the original."""
     shutil.copytree(whole.run_folder, folder)
-    document = folder / "run.json"
-    document.write_text(document.read_text("utf-8").replace(str(whole.run_folder), str(folder)), "utf-8")
     return folder
 
 
@@ -256,19 +275,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-class edited:  # noqa: N801
+@contextmanager
+def edited(path: Path) -> Iterator[Lines]:
     """The journal's lines, to be changed; written back with right checksums."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: Lines = []
-
-    def __enter__(self) -> Lines:
-        self.lines = [decode_line(line) for line in self.path.read_bytes().splitlines()]
-        return self.lines
-
-    def __exit__(self, *_: object) -> None:
-        self.path.write_bytes(b"".join(encode_line(line) for line in self.lines))
+    lines = [decode_line(line) for line in path.read_bytes().splitlines()]
+    yield lines
+    path.write_bytes(b"".join(encode_line(line) for line in lines))
 
 
 def flipped(content: bytes, offset: int, bit: int) -> bytes:

@@ -250,6 +250,8 @@ class Run:
         stopped = self._judge(prepared, student, incumbent, candidate)
         if stopped is not None:
             ending = ending if isinstance(ending, RunStop) else stopped
+        if isinstance(ending, RunStop):
+            ledger.drain()
         return ending, candidate
 
     def _open_ledger(self) -> Ledger:

@@ -298,6 +298,13 @@ class Ledger:
         with self._cond:
             return len(self._in_flight)
 
+    def drain(self) -> None:
+        """Wait for what an ended phase left on the wire: it is paid for, and a raised budget goes on with it. One time-out at most."""
+        deadline = monotonic() + max(endpoint.timeout_seconds for endpoint in self._endpoints.values())
+        with self._cond:
+            while self._in_flight and self._stopping is None and monotonic() < deadline:
+                self._cond.wait(0.5)
+
     def mark(self, mark: Mark) -> None:
         """Record an evaluation, or compare it with the record.
 

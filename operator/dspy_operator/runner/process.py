@@ -14,7 +14,7 @@ from types import FrameType
 
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.exits import Exit, Reason, RunFailed
-from dspy_operator.contract.runspec import Control, RunSpec
+from dspy_operator.contract.runspec import Control, Paths, RunSpec
 from dspy_operator.runner.flow import Listener, Run, validate
 from dspy_operator.runner.progress import Channel, FileChannel, write_json
 from dspy_operator.runner.stop import RunStop
@@ -108,6 +108,11 @@ def verify_process(folder: Path) -> tuple[Result, Result]:
         raise RunFailed(Reason.VERIFY_FAILED, f"{folder}: a file of the run cannot be read: {why}") from None
     if recorded.candidate is None:
         raise RunFailed(Reason.VERIFY_FAILED, f"{folder}: the run ended with {recorded.reason}, without a candidate")
+    if recorded.reason not in {Reason.COMPLETED, Reason.STOPPED_EARLY, Reason.BUDGET_EXHAUSTED}:
+        raise RunFailed(Reason.VERIFY_FAILED, f"{folder}: the run is not finished ({recorded.reason}): resume it first")
+    spec = _moved(spec, folder.absolute())
+    if not Path(spec.paths.journal).is_file():
+        raise RunFailed(Reason.VERIFY_FAILED, f"there is no journal {spec.paths.journal}")
     replayed = guarded(Run(spec, control, _Silent(), recorded=recorded).execute)
     if replayed.candidate is not None and replayed.candidate != recorded.candidate:
         message = f"the replay comes to {replayed.candidate}, recorded is {recorded.candidate}"
@@ -115,6 +120,18 @@ def verify_process(folder: Path) -> tuple[Result, Result]:
             update={"reason": Reason.VERIFY_FAILED, "message": message, "exit": int(Exit.VERIFY_FAILED)}
         )
     return replayed, recorded
+
+
+def _moved(spec: RunSpec, folder: Path) -> RunSpec:
+    """The run as it lies in this folder now: a copy is verified by its own journal and rows, not by the original's."""
+    before = spec.paths.out
+
+    def here(path: str) -> str:
+        return str(folder / Path(path).relative_to(before)) if Path(path).is_relative_to(before) else path
+
+    paths = Paths(journal=here(spec.paths.journal), out=str(folder), control=here(spec.paths.control))
+    dataset = spec.dataset.model_copy(update={"path": here(spec.dataset.path)})
+    return spec.model_copy(update={"paths": paths, "dataset": dataset})
 
 
 def leave_process(code: int) -> None:

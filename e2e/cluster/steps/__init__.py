@@ -1,0 +1,1 @@
+"""The steps of `up`, one file each, in the order of plan.py."""
