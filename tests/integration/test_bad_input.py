@@ -299,6 +299,11 @@ FLAGS = {
         ["--api-key-file", "key.txt"],
         "InvalidManifest: --api-key-file key.txt: write NAME=FILE, with the name of a ModelEndpoint",
     ),
+    "a key for an endpoint that sends none": (
+        ["--api-key-file", "fake=key.txt"],
+        "InvalidManifest: --api-key-file fake=key.txt: ModelEndpoint fake sends no key; "
+        "spec.provider.openai.apiKeySecret says that it does",
+    ),
     "a URL without its scheme": (
         ["--endpoint", "fake=localhost:8000/v1"],
         "InvalidManifest: --endpoint fake=localhost:8000/v1: a URL is wanted, up to and including /v1, "

@@ -189,7 +189,8 @@ def _table(request: pytest.FixtureRequest) -> Iterator[None]:
     """Print what the long form has seen."""
     yield
     if LONG:
-        with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        capture: Any = request.config.pluginmanager.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled():
             print("\n" + "\n".join(table()))
 
 

@@ -36,20 +36,24 @@ TOKENS = 110
 Behaviour = Callable[[int, str], "str | BaseException"]
 
 
-def timeout() -> lm15.LM15Error:
-    return lm15.TimeoutError("timed out")
+def timeout() -> BaseException:
+    error: BaseException = lm15.TimeoutError("timed out")
+    return error
 
 
-def server_error() -> lm15.LM15Error:
-    return lm15.ServerError("The server had an error.", status=500)
+def server_error() -> BaseException:
+    error: BaseException = lm15.ServerError("The server had an error.", status=500)
+    return error
 
 
-def too_long() -> lm15.LM15Error:
-    return lm15.ContextLengthError("too long", status=400, provider_code="context_length_exceeded")
+def too_long() -> BaseException:
+    error: BaseException = lm15.ContextLengthError("too long", status=400, provider_code="context_length_exceeded")
+    return error
 
 
-def limited(retry_after: float | None = None) -> lm15.LM15Error:
-    return lm15.RateLimitError("Rate limit reached.", status=429, retry_after=retry_after)
+def limited(retry_after: float | None = None) -> BaseException:
+    error: BaseException = lm15.RateLimitError("Rate limit reached.", status=429, retry_after=retry_after)
+    return error
 
 
 class Wire:
@@ -411,7 +415,12 @@ def test_no_more_requests_at_a_time_than_slots_and_a_change_counts_at_once(tmp_p
 
 def test_two_roles_of_one_endpoint_share_its_slots(tmp_path: Path, wire: Wire) -> None:
     endpoints: dict[Role, Endpoint] = {"task": an_endpoint(), "prompt": an_endpoint(request={"temperature": "1"})}
-    wire.behaves = lambda ordinal, text: (time.sleep(0.005), text)[1]
+
+    def slow(ordinal: int, text: str) -> str:
+        time.sleep(0.005)
+        return text
+
+    wire.behaves = slow
     with a_ledger(tmp_path, a_control(concurrency=3), endpoints=endpoints) as made, ThreadPoolExecutor(8) as pool:
         epoch = made.open_epoch("optimize")
         lms = (made.lm("task", epoch), made.lm("prompt", epoch))
@@ -482,7 +491,7 @@ def test_an_outage_ends_the_run_within_ten_requests_and_those_in_flight(
     ],
 )
 def test_what_no_retry_repairs_ends_every_phase_at_once(
-    tmp_path: Path, wire: Wire, error: Callable[[], lm15.LM15Error], reason: Reason
+    tmp_path: Path, wire: Wire, error: Callable[[], BaseException], reason: Reason
 ) -> None:
     wire.behaves = lambda ordinal, text: error()
     with a_ledger(tmp_path, a_control(concurrency=4)) as made:

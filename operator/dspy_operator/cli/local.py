@@ -212,6 +212,13 @@ def _endpoint_urls(options: Options, manifests: Manifests) -> tuple[dict[str, st
         elif endpoint.spec.provider.type == "Ollama":
             urls[key] = OLLAMA_URL
         if (file := (options.api_key_files or {}).get(name)) is not None:
+            openai = endpoint.spec.provider.openai
+            if openai is None or openai.api_key_secret is None:
+                raise RunFailed(
+                    Reason.INVALID_MANIFEST,
+                    f"--api-key-file {name}={file}: ModelEndpoint {name} sends no key; "
+                    "spec.provider.openai.apiKeySecret says that it does",
+                )
             key_files[key] = str(file.absolute())
     return urls, key_files
 

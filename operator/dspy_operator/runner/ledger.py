@@ -392,7 +392,7 @@ class Ledger:
                 self._accept(engine, key, request, outcome, monotonic() - sent_at)
                 return outcome
             self._fail(engine, key, outcome)
-            retry_after = getattr(outcome, "retry_after", None) if isinstance(outcome, lm15.RateLimitError) else None
+            retry_after = outcome.retry_after  # of a 429, and of a 503 that says when it will be back
             backoff = backoff_seconds(attempt, self._jitter)
             if self._breakers[endpoint.name].answers == 0 and _trouble(outcome) is Trouble.CONNECTION:
                 backoff = min(backoff, UNPROVEN_BACKOFF_SECONDS)
@@ -499,7 +499,7 @@ class Ledger:
             trouble = _trouble(error)
             if (opened := breaker.failed(trouble, words, monotonic())) is not None:
                 self._stop_all(engine, *opened)
-            breaker.hold_back(error.retry_after if trouble is Trouble.LIMITED else None, monotonic())
+            breaker.hold_back(error.retry_after, monotonic())
             troubles = self._troubles.setdefault(key, KeyTroubles(answers_at_first=breaker.answers))
             troubles.count(trouble)
             if not troubles.suspect or trouble is Trouble.LIMITED:
