@@ -101,12 +101,19 @@ def test_the_server_and_its_log_end_with_the_block() -> None:
 def test_the_server_ends_with_whoever_started_it(signal_number: signal.Signals, tmp_path: Path) -> None:
     log = tmp_path / "server.log"
     command = [sys.executable, "-m", "e2e.localmodel", "serve", f"--model={ModelName.SMOLLM}", f"--log={log}"]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as starter:
+    # A shell's background job, and what it starts, ignores SIGINT: this test must not inherit that.
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as starter:
         assert starter.stdout is not None
         url, model = starter.stdout.readline().split()
         assert (url.startswith("http://127.0.0.1:"), model) == (True, SMOLLM.served_as)
         starter.send_signal(signal_number)
     wait_until_refused(url)
+
+
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until_refused(url: str) -> None:

@@ -126,7 +126,7 @@ class Run:
                 return self._conclude(failure, None)
             except RunStop as stop:
                 self._halt(stop)
-                return self._conclude(stop, self._best.candidate)
+                return self._conclude(stop, self._best_known)
         finally:
             self._reporter.stop()
             if self._journal is not None:
@@ -139,7 +139,12 @@ class Run:
         if not self._concluding.acquire(timeout=1.0):
             return None
         self._concluding.release()
-        return self._conclude(stop, self._best.candidate)
+        return self._conclude(stop, self._best_known)
+
+    @property
+    def _best_known(self) -> Candidate | None:
+        """The best-so-far; None while a replay has not come to where an earlier try was, whose best may be better."""
+        return None if self._ledger is not None and self._ledger.replaying else self._best.candidate
 
     def _halt(self, stop: RunStop) -> None:
         """Whatever ended the run, no thread of it may send any more, also where the ledger is only about to open."""
@@ -537,7 +542,8 @@ class Run:
 
     def _keep_best(self, best: Candidate) -> None:
         """best.json: the best-so-far, on disk from the moment it is known."""
-        if best.hash != self._kept and self._recorded is None:
+        assert self._ledger is not None
+        if best.hash != self._kept and self._recorded is None and not self._ledger.replaying:
             self._kept = best.hash
             write_json(Path(self.spec.paths.out) / "best.json", {"score": round(best.score, 4), "program": best.state})
 
