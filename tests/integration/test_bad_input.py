@@ -434,7 +434,11 @@ def test_an_endpoint_that_nobody_listens_at_is_told_with_its_url(tmp_path: Path)
         )
         assert "Connection refused" in done.stderr
         assert done.result["usage"] == {**done.result["usage"], "calls": 10, "failed": 10, "inputTokens": 0}
+        assert done.stderr.endswith("; --endpoint NAME=URL says where it is\n")
         assert_clean(place, done)
+
+        place.change(run={"seed": 3})
+        assert place.run().code == 0, "nothing was answered: the corrected command needs no --resume"
 
 
 def test_verify_of_what_is_no_finished_run_says_what_is_missing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from dspy_operator.contract.documents import Account, AccountEntry, KeptResult, 
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
 from dspy_operator.contract.runspec import Control, Incumbent, Paths, RunSpec
-from dspy_operator.runner.journal import is_full, refuse_second_process
+from dspy_operator.runner.journal import holds_answers, is_full, refuse_second_process
 from dspy_operator.runner.progress import write_bytes, write_json
 
 log = logging.getLogger(__name__)
@@ -293,8 +293,12 @@ def _same_inputs(options: Options, folder: Path, spec: RunSpec) -> RunSpec:
         raise RunFailed(
             Reason.INVALID_MANIFEST, f"--resume: there is no run in {shown}; without --resume one is started"
         )
-    if not path.is_file() or not (folder / "journal.jsonl").is_file():
+    journal = folder / "journal.jsonl"
+    if not path.is_file() or not journal.is_file():
         return spec  # nothing was asked yet, whatever went wrong before
+    if not options.resume and not holds_answers(journal):
+        journal.unlink()  # nobody was there: the same command starts anew, with whatever was corrected
+        return spec
     if not options.resume:
         raise RunFailed(
             Reason.INVALID_MANIFEST,

@@ -239,7 +239,8 @@ def _say_failure(result: Result, where: str | None) -> None:
     if result.exit in (0, int(Exit.BUDGET_EXHAUSTED)):
         return
     parts = [str(result.reason), where, result.path, result.message]
-    _say(": ".join(part for part in parts if part), error=True)
+    advice = "; --endpoint NAME=URL says where it is" if result.reason is Reason.ENDPOINT_UNAVAILABLE else ""
+    _say(": ".join(part for part in parts if part) + advice, error=True)
 
 
 def _say(text: str, *, error: bool = False) -> None:

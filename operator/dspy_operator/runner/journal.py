@@ -166,6 +166,14 @@ def refuse_second_process(path: Path) -> None:
             _lock(file.fileno(), path)
 
 
+def holds_answers(path: Path) -> bool:
+    """Whether a journal has anything that was paid for; requests that nobody answered are not."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return any(line.startswith((b'{"kind":"done"', b'{"kind":"fail"')) for line in file)
+
+
 def _lock(fd: int, path: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
