@@ -73,6 +73,7 @@ class CountingServer:
         self._thread.start()
         self._ready.wait()
         if self._failure:
+            self._thread.join()
             raise self._failure
         return self
 
