@@ -1,0 +1,1 @@
+"""How any kind is kept true: watch -> cache -> queue -> reconcile -> apply -> status. Knows no kind by name."""
