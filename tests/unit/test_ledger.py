@@ -384,6 +384,18 @@ def test_the_accounts_floor(tmp_path: Path, wire: Wire, recorded: int, account: 
         assert wire.requests == want
 
 
+def test_all_roles_and_what_came_earlier_are_the_whole_usage(tmp_path: Path, wire: Wire) -> None:
+    floor = {"calls": 7, "inputTokens": 700, "outputTokens": 70, "cost": "0.0014"}
+    with a_ledger(tmp_path, a_control(floor=floor)) as made:
+        each(made.lm("task", made.open_epoch("optimize")), ["a", "b"])
+        roles = made.usage_by_role()
+        assert {role: usage.calls for role, usage in roles.items()} == {"task": 2, "earlier": 7}
+        assert sum(usage.tokens for usage in roles.values()) == made.usage().tokens
+        assert sum(Decimal(usage.cost) for usage in roles.values()) == Decimal(made.usage().cost)
+    with a_ledger(tmp_path / "new", a_control()) as made:
+        assert "earlier" not in made.usage_by_role()
+
+
 def test_a_raised_budget_counts_from_the_next_request_on(tmp_path: Path, wire: Wire) -> None:
     with a_ledger(tmp_path, a_control(budget={"calls": 2})) as made:
         epoch = made.open_epoch("optimize")

@@ -20,6 +20,8 @@ class Reason(StrEnum):
     """Set when the object or key that `dataset.source` names does not exist."""
     SPLIT_EMPTY = "SplitEmpty"
     """Set when the split leaves dev or test without a row, or too few for the optimizer."""
+    REVISION_TOO_LARGE = "RevisionTooLarge"
+    """Set when a revision's files do not fit one ConfigMap (900 KiB): the message says what to cut."""
     INVALID_METRIC = "InvalidMetric"
     """Set when the metric names no output, raises, or gives something that is no score."""
     BUDGET_TOO_SMALL = "BudgetTooSmall"
@@ -85,6 +87,7 @@ EXIT_OF: dict[Reason, Exit] = {
     Reason.INVALID_DATASET: Exit.INVALID_DATASET,
     Reason.DATASET_NOT_FOUND: Exit.INVALID_DATASET,
     Reason.SPLIT_EMPTY: Exit.INVALID_DATASET,
+    Reason.REVISION_TOO_LARGE: Exit.INVALID_DATASET,
     Reason.INVALID_METRIC: Exit.INVALID_METRIC,
     Reason.BUDGET_TOO_SMALL: Exit.BUDGET_TOO_SMALL,
     Reason.PRICING_MISSING: Exit.BUDGET_TOO_SMALL,

@@ -7,8 +7,14 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dspy_operator.contract.documents import Result
+    from dspy_operator.contract.runspec import Control, RunSpec
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # DSPy would fetch a price list from the network
+log = logging.getLogger("dspy_operator.runner")
 
 
 def main() -> int:
@@ -22,26 +28,24 @@ def main() -> int:
     from dspy_operator.runner.fixed_hash import fix_hash_seed
 
     fix_hash_seed()
-    from dspy_operator.contract.documents import Result
     from dspy_operator.contract.exits import Exit, RunFailed
     from dspy_operator.contract.runspec import Control, RunSpec
-    from dspy_operator.runner.logs import log_to, progress_logger
-    from dspy_operator.runner.process import leave_process, run_process, validate_process, verify_process
+    from dspy_operator.runner.logs import log_to
+    from dspy_operator.runner.pod import Pod
 
     log_to(sys.stdout)
-    log = logging.getLogger("dspy_operator.runner")
     try:
+        pod = Pod.of(os.environ)
         spec = RunSpec.model_validate_json(arguments.run_json.read_bytes())
         if arguments.verify:
-            replayed, recorded = verify_process(Path(spec.paths.out))
-            same = replayed.candidate == recorded.candidate and replayed.exit != Exit.VERIFY_FAILED
-            log.info("verified" if same else replayed.message, extra={"result": replayed.document()})
-            leave_process(0 if same else replayed.exit)
+            return _verify(spec)
+        if pod is not None:
+            from dspy_operator.runner.cluster import run_in_cluster
+
+            return run_in_cluster(spec, pod, _log_result)
         if spec.kind == "validate":
-            result = validate_process(spec)
-            log.info(result.message, extra={"reason": result.reason, "result": result.document()})
-            leave_process(result.exit)
-        control = Control.model_validate_json(Path(spec.paths.control).read_bytes())
+            return _validate(spec)
+        return _run(spec, Control.model_validate_json(Path(spec.paths.control).read_bytes()))
     except (OSError, ValueError) as error:
         log.error("%s", error)
         return int(Exit.USAGE)
@@ -49,10 +53,35 @@ def main() -> int:
         log.error(failure.message, extra={"reason": failure.reason})
         return int(failure.exit)
 
-    def finish(result: Result) -> None:
-        log.info(result.message or result.reason, extra={"reason": result.reason, "result": result.document()})
 
-    return run_process(spec, control, listener=progress_logger(log), finish=finish)
+def _run(spec: RunSpec, control: Control) -> int:
+    from dspy_operator.runner.logs import progress_logger
+    from dspy_operator.runner.process import run_process
+
+    return run_process(spec, control, listener=progress_logger(log), finish=_log_result)
+
+
+def _validate(spec: RunSpec) -> int:
+    from dspy_operator.runner.process import leave_process, validate_process
+
+    result = validate_process(spec, finish=_log_result)
+    leave_process(result.exit)
+    return result.exit
+
+
+def _verify(spec: RunSpec) -> int:
+    from dspy_operator.contract.exits import Exit
+    from dspy_operator.runner.process import leave_process, verify_process
+
+    replayed, recorded = verify_process(Path(spec.paths.out))
+    same = replayed.candidate == recorded.candidate and replayed.exit != Exit.VERIFY_FAILED
+    log.info("verified" if same else replayed.message, extra={"result": replayed.document()})
+    leave_process(0 if same else replayed.exit)
+    return replayed.exit
+
+
+def _log_result(result: Result) -> None:
+    log.info(result.message or result.reason, extra={"reason": result.reason, "result": result.document()})
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ from dspy_operator.contract import gate
 from dspy_operator.contract.documents import Estimate, GateReport, Progress, Result, Score
 from dspy_operator.contract.exits import Outcome, Reason, RunFailed
 from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
-from dspy_operator.contract.runspec import Control, RunSpec
+from dspy_operator.contract.runspec import Control, RunSpec, Usage
 from dspy_operator.runner.estimate import estimate
 from dspy_operator.runner.journal import Journal, is_full
 from dspy_operator.runner.judge import Arm, answer_all, examples
 from dspy_operator.runner.ledger import Epoch, Ledger, Mark
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup
+from dspy_operator.runner.pod import Pod, identity
 from dspy_operator.runner.prepare import Prepared, prepare
 from dspy_operator.runner.program import load_program, program_hash, state_document
 from dspy_operator.runner.progress import Channel, Reporter, Tracker, write_json
@@ -39,7 +40,7 @@ from dspy_operator.runner.publish import (
     write_revision,
 )
 from dspy_operator.runner.rows import Row
-from dspy_operator.runner.spend import Limits, Reserve, Tally
+from dspy_operator.runner.spend import Limits, Reserve, Tally, earlier
 from dspy_operator.runner.stop import RunStop
 from dspy_operator.runner.watch import Best, Candidate, Unreadable, Watcher
 
@@ -53,12 +54,12 @@ PREFLIGHT_ROWS = 3
 """Refused one after the other, they say that it is the program's request and not a row."""
 
 
-def validate(spec: RunSpec) -> Result:
+def validate(spec: RunSpec, pod: Pod | None = None) -> Result:
     """Check program, rows and metric, and write the baseline revision; no model is called."""
     prepared = prepare(spec)
     baseline = revision_of(spec, prepared, state_document(prepared.program.fresh()))
     result = Result(
-        attempt=spec.run.attempt,
+        **identity(spec, pod),
         message="valid",
         dataset=prepared.report(),
         candidate=baseline.digest,
@@ -83,6 +84,7 @@ class Run:
         channel: where progress goes and control comes from.
         listener: sees each progress document too, for a person's screen.
         recorded: for `verify`: what the recorded try came to; nothing goes on the wire, nothing is written.
+        pod: which try this is; None outside a cluster.
     """
 
     def __init__(
@@ -93,11 +95,15 @@ class Run:
         *,
         listener: Listener | None = None,
         recorded: Result | None = None,
+        pod: Pod | None = None,
     ) -> None:
         self.spec = spec
         self._control = control
         self._recorded = recorded
-        self._tracker = Tracker()
+        self._pod = pod
+        of_try = {"attempt": spec.run.attempt, "try_": pod.try_ if pod is not None else 1}
+        first = Progress(usage=earlier(control.floor)).model_copy(update=of_try)
+        self._tracker = Tracker(_state=first)
         self._reporter = Reporter(channel, self._tracker, listener)
         self._ledger: Ledger | None = None
         self._journal: Journal | None = None
@@ -132,14 +138,24 @@ class Run:
             if self._journal is not None:
                 self._journal.close()
 
-    def terminate(self) -> Result | None:
+    def terminate(self, why: str) -> Result | None:
         """End from another thread: no further request, flush, publish the best-so-far. None where the run is ending already."""
-        stop = RunStop(Reason.STOPPED, "stopped by a signal; resume repeats at most what was in flight")
+        stop = RunStop(Reason.STOPPED, f"{why}; resume repeats at most what was in flight")
         self._halt(stop)
         if not self._concluding.acquire(timeout=1.0):
             return None
         self._concluding.release()
         return self._conclude(stop, self._best_known)
+
+    def progress(self) -> Progress:
+        """The numbers as of now."""
+        return self._tracker.snapshot(self._ledger)
+
+    def usage(self) -> tuple[Usage, dict[str, Usage]]:
+        """What was spent over the run's whole life, and by role; before the journal is open: what the account knows of."""
+        if self._ledger is None:
+            return self._control.floor, earlier(self._control.floor)
+        return self._ledger.usage(), self._ledger.usage_by_role()
 
     @property
     def _best_known(self) -> Candidate | None:
@@ -184,8 +200,9 @@ class Run:
                 if self._gate_passed
                 else Outcome.NO_IMPROVEMENT
             )
+        usage, by_role = self.usage()
         result = Result(
-            attempt=self.spec.run.attempt,
+            **identity(self.spec, self._pod),
             outcome=outcome,
             exit=int(EXIT_OF[reason]),
             reason=reason,
@@ -194,8 +211,8 @@ class Run:
             dataset=prepared.report() if prepared is not None else None,
             scores=self._scores,
             gate=self._gate,
-            usage=ledger.usage() if ledger is not None else Result().usage,
-            usage_by_role=ledger.usage_by_role() if ledger is not None else {},
+            usage=usage,
+            usage_by_role=by_role,
             resolved=dict(self._counts),
             estimate=self._estimate,
             versions=versions(),

@@ -32,7 +32,7 @@ from dspy_operator.contract.runspec import Control, Endpoint, Usage
 from dspy_operator.runner.breaker import Breaker, KeyTroubles, Trouble, backoff_seconds, monotonic
 from dspy_operator.runner.difference import nearest_difference
 from dspy_operator.runner.journal import Journal, mark_key
-from dspy_operator.runner.spend import InFlight, Limits, Reserve, Tally, Tokens, exceeded, price, total
+from dspy_operator.runner.spend import InFlight, Limits, Reserve, Tally, Tokens, earlier, exceeded, price, total
 from dspy_operator.runner.stop import RunStop
 
 Role = Literal["task", "prompt"]
@@ -263,9 +263,9 @@ class Ledger:
             return replace(self._served)
 
     def usage_by_role(self) -> dict[str, Usage]:
-        """For progress and result."""
+        """For progress and result; all together are `usage`."""
         with self._cond:
-            return {role: tally.document() for role, tally in self._tallies.items()}
+            return {role: tally.document() for role, tally in self._tallies.items()} | earlier(self._floor)
 
     def usage(self) -> Usage:
         """All roles together."""

@@ -8,16 +8,22 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.exits import Exit, Reason, RunFailed
 from dspy_operator.contract.runspec import Control, Paths, RunSpec
 from dspy_operator.runner.flow import Listener, Run, validate
+from dspy_operator.runner.hurry import Hurry
+from dspy_operator.runner.pod import identity
 from dspy_operator.runner.progress import Channel, FileChannel, write_json
 from dspy_operator.runner.stop import RunStop
+
+if TYPE_CHECKING:
+    from dspy_operator.runner.channel import ConfigMapChannel
 
 log = logging.getLogger(__name__)
 
@@ -26,18 +32,30 @@ Finish = Callable[[Result], None]
 
 
 def run_process(
-    spec: RunSpec, control: Control, *, listener: Listener | None = None, finish: Finish | None = None
+    spec: RunSpec,
+    control: Control,
+    *,
+    cluster: ConfigMapChannel | None = None,
+    listener: Listener | None = None,
+    finish: Finish | None = None,
 ) -> int:
     """Run to an end, and leave by `os._exit` with the result's code.
 
     DSPy's pool threads are not daemons: a hung request would hold a normal exit up for its whole time-out. SIGTERM and
-    SIGINT publish the best-so-far and leave within 2 s, whatever the threads do.
+    SIGINT publish the best-so-far and leave within 2 s, whatever the threads do; so does a channel that is gone.
+
+    Args:
+        cluster: the pod's channel; None where the documents are files. result.json is a file in both.
     """
     out = Path(spec.paths.out)
-    channel: Channel = FileChannel(out / "progress.json", Path(spec.paths.control))
-    run = Run(spec, control, channel, listener=listener)
+    channel: Channel = cluster or FileChannel(out / "progress.json", Path(spec.paths.control))
+    run = Run(spec, control, channel, listener=listener, pod=cluster.pod if cluster is not None else None)
+    hurry = Hurry()
 
     def leave(result: Result) -> None:
+        files: Mapping[str, str] = {}
+        if cluster is not None:
+            result, files = _for_cluster(result, out)
         if result.reason is not Reason.INVALID_MANIFEST:  # another process has the run: its files are not ours to write
             try:
                 write_json(out / "result.json", result.document())
@@ -46,23 +64,36 @@ def run_process(
                 log.error("result.json cannot be written: %s", error)
         if finish is not None:
             finish(result)
+        if cluster is not None:
+            cluster.deliver(result, run.progress(), files, hurry)
         leave_process(result.exit)
 
     ended = threading.Lock()
 
-    def terminate() -> None:
-        result = run.terminate()
+    def terminate(why: str) -> None:
+        result = run.terminate(why)
         if result is not None and ended.acquire(blocking=False):
             leave(result)
 
+    def start_terminating(why: str) -> None:
+        threading.Thread(target=terminate, args=(why,), name="terminator", daemon=True).start()
+
     def on_signal(number: int, frame: FrameType | None) -> None:
-        threading.Thread(target=terminate, name="terminator", daemon=True).start()
+        hurry.begin()
+        start_terminating("stopped by a signal")
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    if cluster is not None:
+        cluster.on_gone = lambda: start_terminating("the run's object is gone")
     result = guarded(run.execute)
     if not ended.acquire(blocking=False):
         threading.Event().wait()  # the terminator ends the process
+    if result.reason is Reason.INTERNAL_ERROR:  # what was paid until the bug is paid
+        usage, by_role = run.usage()
+        result = result.model_copy(
+            update={"usage": usage, "usage_by_role": by_role, **identity(spec, cluster.pod if cluster else None)}
+        )
     leave(result)
     return result.exit
 
@@ -82,11 +113,29 @@ def guarded(work: Callable[[], Result]) -> Result:
         return Result(reason=Reason.INTERNAL_ERROR, message=message, exit=int(Exit.INTERNAL_ERROR))
 
 
-def validate_process(spec: RunSpec) -> Result:
-    """The `validate` kind: check, write the baseline revision and result.json."""
-    result = guarded(lambda: validate(spec))
-    write_json(Path(spec.paths.out) / "result.json", result.document())
+def validate_process(spec: RunSpec, *, cluster: ConfigMapChannel | None = None, finish: Finish | None = None) -> Result:
+    """The `validate` kind: check, write the baseline revision and result.json, and bring both to the cluster."""
+    pod = cluster.pod if cluster is not None else None
+    out = Path(spec.paths.out)
+    result = guarded(lambda: validate(spec, pod)).model_copy(update=identity(spec, pod))
+    files: Mapping[str, str] = {}
+    if cluster is not None:
+        result, files = _for_cluster(result, out)
+    write_json(out / "result.json", result.document())
+    if finish is not None:
+        finish(result)
+    if cluster is not None:
+        cluster.deliver(result, None, files, Hurry())
     return result
+
+
+def _for_cluster(result: Result, out: Path) -> tuple[Result, Mapping[str, str]]:
+    """The result and its revision's files as one ConfigMap takes them; without candidate no files, whatever an earlier try left."""
+    from dspy_operator.runner.channel import fitted, revision_files
+
+    files = revision_files(out / "revision") if result.candidate is not None else {}
+    result = fitted(result, files)
+    return result, files if result.candidate is not None else {}
 
 
 def verify_process(folder: Path) -> tuple[Result, Result]:

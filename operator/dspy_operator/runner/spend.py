@@ -35,6 +35,11 @@ class Tokens:
         return self.input + self.output
 
 
+def earlier(known: Usage) -> dict[str, Usage]:
+    """What only the account knows of, as a role of its own, so that all roles together are the whole usage; else nothing."""
+    return {"earlier": known} if known.calls or known.tokens or Decimal(known.cost) else {}
+
+
 def price(tokens: Tokens, pricing: Pricing | None) -> Decimal:
     """What these tokens cost, exactly; 0 without a price list."""
     if pricing is None:
