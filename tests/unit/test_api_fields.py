@@ -109,6 +109,8 @@ def parts_of(schema: dict[str, Any], of: dict[str, Any], path: str = "", seen: f
             yield from parts_of(of["$defs"][name], of, path, seen | {name})
         return
     yield path, schema
+    if "x-kubernetes-int-or-string" in schema:
+        return  # both at once, with the bounds of both
     for choice in (*schema.get("anyOf", ()), *schema.get("allOf", ())):
         yield from parts_of(choice, of, path, seen)
     for name, inner in schema.get("properties", {}).items():
@@ -122,11 +124,15 @@ def parts_of(schema: dict[str, Any], of: dict[str, Any], path: str = "", seen: f
 
 
 def is_bounded(part: dict[str, Any]) -> bool:
+    if "x-kubernetes-int-or-string" in part:
+        return {"minimum", "maxLength"} <= part.keys()
     match part.get("type"):
         case "string":
             return "enum" in part or "const" in part or "maxLength" in part
         case "array":
             return "maxItems" in part
+        case "object" if "x-kubernetes-preserve-unknown-fields" in part:
+            return True  # Kubernetes' own, checked where it is used
         case "object":
             return "properties" in part or ("maxProperties" in part and "maxLength" in part.get("propertyNames", {}))
         case "integer":

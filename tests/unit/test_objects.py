@@ -69,7 +69,8 @@ def test_metadata_and_status_belong_to_kubernetes() -> None:
             4,
             [
                 "spec.concurency: unknown field; allowed: "
-                "budget, concurrency, endpoints, mode, optimizer, programRef, seed"
+                "budget, cleanup, concurrency, deadlines, endpoints, journal, mode, optimizer, podTemplate, "
+                "priorityClassName, programRef, readyWhen, rerun, retries, seed, stop, suspend"
             ],
             id="an unknown field",
         ),
@@ -78,7 +79,8 @@ def test_metadata_and_status_belong_to_kubernetes() -> None:
             {},
             [
                 "spec.program_ref: unknown field; allowed: "
-                "budget, concurrency, endpoints, mode, optimizer, programRef, seed"
+                "budget, cleanup, concurrency, deadlines, endpoints, journal, mode, optimizer, podTemplate, "
+                "priorityClassName, programRef, readyWhen, rerun, retries, seed, stop, suspend"
             ],
             id="Python's own spelling is no second one",
         ),

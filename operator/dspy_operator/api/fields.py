@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.functional_validators import AfterValidator, BeforeValidator
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from dspy_operator.api.rules import DECIMAL, Rule, Ruled, quoted, union_rules
 
 GROUP = "dspy-operator.io"
 VERSION = "v1alpha1"
@@ -49,14 +53,38 @@ class ApiModel(BaseModel):
         strict=True,
     )
 
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+    """Rules that join this model's fields, as the API server checks them."""
+
+    @classmethod
+    def rules(cls) -> tuple[Rule, ...]:
+        """Every rule of this model."""
+        return cls.RULES
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema with the model's rules in it."""
+        schema = handler(core)
+        if rules := cls.rules():
+            Ruled(rules).put_into(handler.resolve_ref_schema(schema))
+        return schema
+
     def document(self) -> dict[str, Any]:
         """The fields as written, camelCase and JSON-able; what was not written, or null, is absent."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def spec_field(field_class: FieldClass, description: str, **options: Any) -> Any:
-    """A `spec` field with its class; everything else as pydantic's `Field`."""
-    return Field(description=description, json_schema_extra={"x-field-class": field_class.value}, **options)
+def spec_field(field_class: FieldClass, description: str, *, schema_default: int | None = None, **options: Any) -> Any:
+    """A `spec` field with its class; everything else as pydantic's `Field`.
+
+    Args:
+        schema_default: what the API server writes into an object that leaves the field out. Only where Kubernetes itself
+            needs the field to be there; anywhere else a default in the schema looks like an edit after an upgrade.
+    """
+    extra: dict[str, Any] = {"x-field-class": field_class.value}
+    if schema_default is not None:
+        extra["x-schema-default"] = schema_default
+    return Field(description=description, json_schema_extra=extra, **options)
 
 
 def _decimal_string(value: object) -> object:
@@ -75,14 +103,13 @@ def _duration(value: object) -> object:
     return value
 
 
-DecimalString = Annotated[
-    str, BeforeValidator(_decimal_string), Field(pattern=r"^-?[0-9]{1,9}(\.[0-9]{1,9})?$", max_length=20)
-]
+# The hints come after the bounds: what follows a validator is checked, but does not reach the schema.
+DecimalString = Annotated[str, Field(pattern=DECIMAL, max_length=20), BeforeValidator(_decimal_string)]
 """A number that must not lose digits: money, thresholds, temperatures. `spec` has no floats."""
 
 _DURATION = re.compile(r"([0-9]{1,5})(ms|h|m|s)")
-
-Duration = Annotated[str, BeforeValidator(_duration), Field(pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}$", max_length=28)]
+DURATION = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+Duration = Annotated[str, Field(pattern=DURATION, max_length=28), BeforeValidator(_duration)]
 """A Gateway API duration (GEP-2257): "90s", "2h", "1h30m", "500ms"."""
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
@@ -95,31 +122,43 @@ DataKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA
 """Key of a ConfigMap or Secret."""
 
 
-def _not_reserved(value: str) -> str:
-    import keyword
+_RESERVED = (
+    *(word for word in keyword.kwlist if word.islower()),
+    *("self", "completed", "demos", "signature", "config", "lm", "new_signature"),
+)
+_RESERVED_CEL = f"[{', '.join(map(quoted, _RESERVED))}]"
 
-    if keyword.iskeyword(value) or value in {
-        "self",
-        "completed",
-        "demos",
-        "signature",
-        "config",
-        "lm",
-        "new_signature",
-    }:
+
+def _not_reserved(value: str) -> str:
+    if value in _RESERVED:
         raise PydanticCustomError(
             "reserved_name", '"{value}" cannot be a field name: DSPy or Python uses it', {"value": value}
         )
     return value
 
 
+_FIELD_NAME = r"^[a-z_][a-z0-9_]*$"
+_FREE = Rule(
+    id="field-name-is-not-reserved",
+    cel=f"!(self in {_RESERVED_CEL})",
+    message="""'"' + self + '" cannot be a field name: DSPy or Python uses it'""",
+    computed=True,
+)
 FieldName = Annotated[
-    str, Field(min_length=1, max_length=63, pattern=r"^[a-z_][a-z0-9_]*$"), AfterValidator(_not_reserved)
+    str, Field(min_length=1, max_length=63, pattern=_FIELD_NAME), AfterValidator(_not_reserved), Ruled((_FREE,))
 ]
 """Name of a signature's field: a Python identifier in snake_case, as DSPy needs."""
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
 """Name of a column of the dataset."""
+
+_FIELD_KEYS = Rule(
+    id="columns-are-of-field-names",
+    cel=f"self.all(name, name.size() <= 63 && name.matches({quoted(_FIELD_NAME)}) && !(name in {_RESERVED_CEL}))",
+    message=f"keys must be names of fields: {_FIELD_NAME}, at most 63 characters, no word that DSPy or Python uses",
+)
+ColumnMap = Annotated[dict[FieldName, ColumnName], Field(max_length=64), Ruled((_FIELD_KEYS,))]
+"""Signature field -> column. A structural schema cannot rule keys: the rule does."""
 
 
 def parse_duration(text: str) -> timedelta:
@@ -162,6 +201,37 @@ def one_of(
         raise PydanticCustomError(
             "union_member", "type is {type}: {member} is required", {"member": own, "type": type_name}
         )
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """Marks a mapping whose inside is somebody else's: a schema of it would be larger than all of ours."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
+        """An object that keeps whatever it holds."""
+        return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+class UnionModel(ApiModel):
+    """Base of a union: `type` names the one member that may be set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {}
+    """Type -> the camelCase name of its member; a type without an entry has none."""
+    REQUIRED: ClassVar[frozenset[str]] = frozenset()
+    """Types whose member must be written, since it has required fields."""
+
+    type: str
+
+    @classmethod
+    def rules(cls) -> tuple[Rule, ...]:
+        """Those of the union, and its own."""
+        types = get_args(cls.model_fields["type"].annotation)
+        return (*union_rules(cls.__name__, types, cls.MEMBERS, cls.REQUIRED), *cls.RULES)
+
+    @model_validator(mode="after")
+    def _one_member(self) -> Self:
+        one_of(self, self.type, self.MEMBERS, self.REQUIRED)
+        return self
 
 
 def decimal(text: str) -> Decimal:

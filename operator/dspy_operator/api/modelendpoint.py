@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -14,15 +14,58 @@ from dspy_operator.api.fields import (
     Duration,
     FieldClass,
     ForeignName,
+    UnionModel,
     decimal,
-    one_of,
     parse_duration,
     spec_field,
 )
+from dspy_operator.api.podtemplate import PodTemplate, Quantity
+from dspy_operator.api.rules import Rule, above_zero_rule, decimal_rule
 
-EXECUTION, LIVE = FieldClass.EXECUTION, FieldClass.LIVE
+EXECUTION, LIVE, CONTROL = FieldClass.EXECUTION, FieldClass.LIVE, FieldClass.CONTROL
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
+
+
+class Pull(ApiModel):
+    """Where the model is pulled from."""
+
+    registry: Annotated[
+        str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?$")
+    ] = spec_field(EXECUTION, "Host and port of the registry, for example registry.models.svc:5000.")
+    insecure: bool | None = spec_field(
+        EXECUTION, "true: by http, or without checking its certificate; unset means false.", default=None
+    )
+
+
+class CacheVolume(ApiModel):
+    """The volume that is claimed for a model."""
+
+    size: Quantity = spec_field(EXECUTION, 'How much is claimed, for example "10Gi".')
+    storage_class_name: ForeignName | None = spec_field(
+        EXECUTION, "StorageClass of the volume; unset means the cluster's default.", default=None
+    )
+    access_modes: (
+        Annotated[list[Literal["ReadWriteOnce", "ReadWriteMany"]], Field(min_length=1, max_length=2)] | None
+    ) = spec_field(
+        EXECUTION,
+        "ReadWriteMany where more than one pod shares the volume; unset means ReadWriteOnce.",
+        default=None,
+    )
+
+
+class Cache(UnionModel):
+    """Where the pulled model is kept; `type` names the member that is set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {"PersistentVolumeClaim": "persistentVolumeClaim"}
+    REQUIRED: ClassVar[frozenset[str]] = frozenset({"PersistentVolumeClaim"})
+
+    type: Literal["EmptyDir", "PersistentVolumeClaim"] = spec_field(
+        EXECUTION, "EmptyDir: each pod pulls for itself. PersistentVolumeClaim: the second start downloads nothing."
+    )
+    persistent_volume_claim: CacheVolume | None = spec_field(
+        EXECUTION, "Options of PersistentVolumeClaim.", default=None
+    )
 
 
 class OllamaProvider(ApiModel):
@@ -39,6 +82,13 @@ class OllamaProvider(ApiModel):
     parallel: int | None = spec_field(
         EXECUTION, "Requests that one pod answers at a time; unset means 1.", default=None, ge=1, le=64
     )
+    pull: Pull | None = spec_field(
+        EXECUTION, "Where the model is pulled from; unset means Ollama's own registry.", default=None
+    )
+    cache: Cache | None = spec_field(
+        EXECUTION, "Where the pulled model is kept; unset means an EmptyDir.", default=None
+    )
+    pod_template: PodTemplate | None = spec_field(EXECUTION, "What is added to the pods.", default=None)
 
 
 class SecretKeyRef(ApiModel):
@@ -58,19 +108,17 @@ class OpenAIProvider(ApiModel):
     api_key_secret: SecretKeyRef | None = spec_field(EXECUTION, "Where the API key is; unset sends none.", default=None)
 
 
-class Provider(ApiModel):
+class Provider(UnionModel):
     """Who answers; `type` names the member that is set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {"Ollama": "ollama", "OpenAI": "openai"}
+    REQUIRED: ClassVar[frozenset[str]] = frozenset({"Ollama", "OpenAI"})
 
     type: Literal["Ollama", "OpenAI"] = spec_field(
         EXECUTION, "Ollama: pods of ours. OpenAI: any OpenAI-compatible URL."
     )
     ollama: OllamaProvider | None = spec_field(EXECUTION, "A model served by Ollama pods.", default=None)
     openai: OpenAIProvider | None = spec_field(EXECUTION, "An OpenAI-compatible URL.", default=None)
-
-    @model_validator(mode="after")
-    def _union(self) -> Self:
-        one_of(self, self.type, {"Ollama": "ollama", "OpenAI": "openai"}, frozenset({"Ollama", "OpenAI"}))
-        return self
 
 
 class Limits(ApiModel):
@@ -83,6 +131,12 @@ class Limits(ApiModel):
 
 class Pricing(ApiModel):
     """What a million tokens cost."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        decimal_rule("input", "0 <= it", "input must not be negative"),
+        decimal_rule("cachedInput", "0 <= it", "cachedInput must not be negative"),
+        decimal_rule("output", "0 <= it", "output must not be negative"),
+    )
 
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", max_length=3)] = spec_field(
         LIVE, "ISO 4217 code, for example USD."
@@ -104,6 +158,8 @@ class Pricing(ApiModel):
 class EndpointRequest(ApiModel):
     """How a request is sent."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (above_zero_rule("timeout"),)
+
     timeout: Duration | None = spec_field(EXECUTION, 'How long one request may take; unset means "60s".', default=None)
 
     @model_validator(mode="after")
@@ -113,8 +169,63 @@ class EndpointRequest(ApiModel):
         return self
 
 
+class Scaling(ApiModel):
+    """How many pods, as the runs that need them come and go."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="replicas-in-order",
+            cel="!has(self.minReplicas) || self.minReplicas <= self.maxReplicas",
+            message="minReplicas must not be above maxReplicas",
+            field=".minReplicas",
+        ),
+    )
+
+    min_replicas: Annotated[int, Field(ge=0, le=64)] | None = spec_field(
+        LIVE, "Least pods, also when no run needs one; unset means 0.", default=None
+    )
+    max_replicas: Annotated[int, Field(ge=1, le=64)] = spec_field(LIVE, "Most pods.")
+    scale_down_delay: Duration | None = spec_field(
+        LIVE, 'How long a pod that no run needs is kept; unset means "5m".', default=None
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_replicas is not None and self.min_replicas > self.max_replicas:
+            raise PydanticCustomError("range", "minReplicas must not be above maxReplicas")
+        return self
+
+
+class AccessNamespaces(ApiModel):
+    """Namespaces by rule."""
+
+    from_: Literal["Same", "All"] = spec_field(
+        CONTROL, "Same: this object's own namespace. All: every namespace.", alias="from"
+    )
+
+
+class Access(ApiModel):
+    """Who may use the endpoint."""
+
+    namespaces: AccessNamespaces = spec_field(CONTROL, "Namespaces whose runs and programs may name it.")
+
+
+_PODS = "(has(self.scaling) ? self.scaling.maxReplicas : has(self.replicas) ? self.replicas : 1)"
+_SHARED_CACHE: Final = "a cache that more than one pod shares needs accessModes: [ReadWriteMany]"
+_CLAIM = "self.provider.ollama.cache.persistentVolumeClaim"
+
+
 class ModelEndpointSpec(ApiModel):
     """Which model answers, what it stands and what it costs."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="shared-cache-is-read-write-many",
+            cel=f"{_PODS} <= 1 || !has(self.provider.ollama) || !has(self.provider.ollama.cache) || !has({_CLAIM}) || "
+            f"has({_CLAIM}.accessModes) && {_CLAIM}.accessModes.exists(mode, mode == 'ReadWriteMany')",
+            message=_SHARED_CACHE,
+        ),
+    )
 
     provider: Provider = spec_field(EXECUTION, "Who answers.")
     limits: Limits | None = spec_field(LIVE, "What the endpoint stands.", default=None)
@@ -122,3 +233,22 @@ class ModelEndpointSpec(ApiModel):
         LIVE, "What tokens cost; a cost budget needs it on every endpoint of the run.", default=None
     )
     request: EndpointRequest | None = spec_field(EXECUTION, "How a request is sent.", default=None)
+    access: Access | None = spec_field(CONTROL, "Who may use it; unset means its own namespace.", default=None)
+    replicas: Annotated[int, Field(ge=0, le=64)] | None = spec_field(
+        LIVE,
+        "Pods, where `scaling` is unset: what kubectl scale or an autoscaler writes. Unset means 1.",
+        default=None,
+        schema_default=1,
+    )
+    scaling: Scaling | None = spec_field(
+        LIVE, "How many pods, as runs come and go; unset means as `replicas` says.", default=None
+    )
+
+    @model_validator(mode="after")
+    def _a_shared_cache_can_be_shared(self) -> Self:
+        cache = self.provider.ollama.cache if self.provider.ollama else None
+        volume = cache.persistent_volume_claim if cache else None
+        pods = self.scaling.max_replicas if self.scaling else self.replicas or 1
+        if pods > 1 and volume is not None and "ReadWriteMany" not in (volume.access_modes or ()):
+            raise PydanticCustomError("shared_cache", _SHARED_CACHE)
+        return self

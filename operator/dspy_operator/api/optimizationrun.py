@@ -12,15 +12,19 @@ from dspy_operator.api.fields import (
     DecimalString,
     Duration,
     FieldClass,
+    ForeignName,
     ObjectName,
+    UnionModel,
     decimal,
-    one_of,
     parse_duration,
     spec_field,
 )
+from dspy_operator.api.podtemplate import PodTemplate, Quantity
 from dspy_operator.api.promptprogram import EndpointRef, SamplingRequest
+from dspy_operator.api.rules import Rule, above_zero_rule, decimal_rule
 
 INPUT, LIVE, IMMUTABLE = FieldClass.INPUT, FieldClass.LIVE, FieldClass.IMMUTABLE
+EXECUTION, CONTROL = FieldClass.EXECUTION, FieldClass.CONTROL
 
 Demos = Annotated[int, Field(ge=0, le=64)]
 
@@ -45,6 +49,9 @@ class OptimizerOptions(ApiModel):
         }
 
 
+_THRESHOLD = decimal_rule("metricThreshold", "0 < it && it <= 1", 'metricThreshold must be above "0" and at most "1"')
+
+
 def _check_threshold(threshold: str | None) -> None:
     # A metric's own score, not the 0 to 100 of reports: "50" would never be reached, and nothing would say so.
     if threshold is not None and not 0 < decimal(threshold) <= 1:
@@ -66,6 +73,7 @@ class BootstrapFewShotOptions(OptimizerOptions):
     """dspy.BootstrapFewShot: demonstrations that the program itself solved."""
 
     DEFAULTS: ClassVar[dict[str, Any]] = {"max_bootstrapped_demos": 4, "max_labeled_demos": 16, "max_rounds": 1}
+    RULES: ClassVar[tuple[Rule, ...]] = (_THRESHOLD,)
 
     metric_threshold: DecimalString | None = spec_field(
         INPUT,
@@ -109,6 +117,24 @@ class MIPROv2Options(OptimizerOptions):
         "fewshot_aware_proposer": True,
         "view_data_batch_size": 10,
     }
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        _THRESHOLD,
+        decimal_rule("initTemperature", "0 <= it && it <= 2", 'initTemperature must be "0" to "2"'),
+        Rule(
+            id="auto-or-counts",
+            cel="!has(self.auto) || !has(self.numCandidates) && !has(self.numTrials)",
+            message="'auto and ' + (!has(self.numTrials) ? 'numCandidates' : !has(self.numCandidates) ? 'numTrials' : "
+            "'numCandidates and numTrials') + ' exclude each other: write one or the other'",
+            computed=True,
+        ),
+        Rule(
+            id="both-counts",
+            cel="has(self.auto) || has(self.numCandidates) == has(self.numTrials)",
+            message="has(self.numTrials) ? 'numTrials needs numCandidates beside it: write both, or neither' : "
+            "'numCandidates needs numTrials beside it: write both, or neither'",
+            computed=True,
+        ),
+    )
 
     auto: Literal["FitBudget", "Light", "Medium", "Heavy"] | None = spec_field(
         INPUT, "FitBudget: as many trials as the budget pays for. Light, Medium, Heavy: DSPy's own sizes.", default=None
@@ -185,6 +211,14 @@ class MIPROv2Options(OptimizerOptions):
         return self
 
 
+_GEPA_SIZES = """\
+(has(self.auto)
+  ? (has(self.maxFullEvals)
+    ? (has(self.maxMetricCalls) ? 'auto and maxFullEvals and maxMetricCalls' : 'auto and maxFullEvals')
+    : 'auto and maxMetricCalls')
+  : 'maxFullEvals and maxMetricCalls') + ' exclude each other: write one'"""
+
+
 class GEPAOptions(OptimizerOptions):
     """dspy.GEPA: instructions, evolved by a model that reads feedback on failures.
 
@@ -200,6 +234,15 @@ class GEPAOptions(OptimizerOptions):
         "use_merge": True,
         "max_merge_invocations": 5,
     }
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="one-size",
+            cel="[has(self.auto), has(self.maxFullEvals), has(self.maxMetricCalls)].filter(written, written).size() <= 1",
+            # A text made by join() is too long for the cost that the API server allows.
+            message=_GEPA_SIZES,
+            computed=True,
+        ),
+    )
 
     auto: Literal["FitBudget", "Light", "Medium", "Heavy"] | None = spec_field(
         INPUT,
@@ -252,8 +295,15 @@ class GEPAOptions(OptimizerOptions):
         return self
 
 
-class Optimizer(ApiModel):
+class Optimizer(UnionModel):
     """The DSPy optimizer; `type` names the member that may be set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {
+        "LabeledFewShot": "labeledFewShot",
+        "BootstrapFewShot": "bootstrapFewShot",
+        "MIPROv2": "miproV2",
+        "GEPA": "gepa",
+    }
 
     type: Literal["Evaluate", "LabeledFewShot", "BootstrapFewShot", "MIPROv2", "GEPA"] = spec_field(
         INPUT, "The optimizer. Evaluate changes nothing: a judged score, for gates in CI and for a change of model."
@@ -262,17 +312,6 @@ class Optimizer(ApiModel):
     bootstrap_few_shot: BootstrapFewShotOptions | None = spec_field(INPUT, "Options of BootstrapFewShot.", default=None)
     mipro_v2: MIPROv2Options | None = spec_field(INPUT, "Options of MIPROv2.", default=None, alias="miproV2")
     gepa: GEPAOptions | None = spec_field(INPUT, "Options of GEPA.", default=None)
-
-    @model_validator(mode="after")
-    def _union(self) -> Self:
-        members = {
-            "LabeledFewShot": "labeledFewShot",
-            "BootstrapFewShot": "bootstrapFewShot",
-            "MIPROv2": "miproV2",
-            "GEPA": "gepa",
-        }
-        one_of(self, self.type, members)
-        return self
 
     @property
     def options(self) -> OptimizerOptions:
@@ -293,6 +332,16 @@ OPTIONS: dict[str, type[OptimizerOptions]] = {
 
 class ProgramRef(ApiModel):
     """A PromptProgram of the same namespace."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="program-ref-stays",
+            cel="self.name == oldSelf.name",
+            message="the program of a run cannot be changed: make another run",
+            field=".name",
+            reason="FieldValueForbidden",
+        ),
+    )
 
     name: ObjectName = spec_field(IMMUTABLE, "Name of the PromptProgram.")
 
@@ -317,6 +366,17 @@ class RoleEndpoints(ApiModel):
 class Budget(ApiModel):
     """Hard limits over this run's whole life; at least one of calls, tokens, cost."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="budget-has-a-limit",
+            cel="has(self.calls) || has(self.tokens) || has(self.cost)",
+            message="at least one of calls, tokens, cost is required",
+            reason="FieldValueRequired",
+        ),
+        decimal_rule("cost", "0 < it", 'cost must be above "0"'),
+        above_zero_rule("wallClock"),
+    )
+
     calls: Annotated[int, Field(ge=1, le=100_000_000)] | None = spec_field(
         LIVE, "HTTP requests put on the wire, retries included.", default=None
     )
@@ -332,9 +392,66 @@ class Budget(ApiModel):
             raise PydanticCustomError("budget", "at least one of calls, tokens, cost is required")
         if self.cost is not None and decimal(self.cost) <= 0:
             raise PydanticCustomError("range", 'cost must be above "0"')
-        if self.wall_clock is not None and parse_duration(self.wall_clock).total_seconds() <= 0:
-            raise PydanticCustomError("range", "wallClock must be above zero")
+        _above_zero("wallClock", self.wall_clock)
         return self
+
+
+class Deadlines(ApiModel):
+    """How long a run may stand still."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (above_zero_rule("pending"), above_zero_rule("progress"))
+
+    pending: Duration | None = spec_field(
+        EXECUTION, 'Longest wait for a Secret, an endpoint or a node in one go; unset means "24h".', default=None
+    )
+    progress: Duration | None = spec_field(
+        EXECUTION, 'Longest time without a sign of life from the pod; unset means "15m".', default=None
+    )
+
+    @model_validator(mode="after")
+    def _not_zero(self) -> Self:
+        _above_zero("pending", self.pending)
+        _above_zero("progress", self.progress)
+        return self
+
+
+class Cleanup(ApiModel):
+    """When the Job, the pod and the journal of an ended run are removed; the object itself stays."""
+
+    succeeded: Duration | None = spec_field(
+        CONTROL, 'After success; "0s" means at once; unset means "24h".', default=None
+    )
+    failed: Duration | None = spec_field(
+        CONTROL, 'After a failure, a cancellation or an exhausted budget; unset means "168h".', default=None
+    )
+
+
+class JournalVolume(ApiModel):
+    """The volume that is claimed for a journal."""
+
+    size: Quantity | None = spec_field(EXECUTION, 'How much is claimed; unset means "1Gi".', default=None)
+    storage_class_name: ForeignName | None = spec_field(
+        EXECUTION, "StorageClass of the volume; unset means the cluster's default.", default=None
+    )
+
+
+class Journal(UnionModel):
+    """Where the journal of paid answers is; `type` names the member that may be set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {"PersistentVolumeClaim": "persistentVolumeClaim"}
+
+    type: Literal["PersistentVolumeClaim", "EmptyDir"] = spec_field(
+        EXECUTION,
+        "PersistentVolumeClaim: outlives pods and nodes. EmptyDir: a lost pod costs the answers that it had.",
+    )
+    persistent_volume_claim: JournalVolume | None = spec_field(
+        EXECUTION, "Options of PersistentVolumeClaim.", default=None
+    )
+
+
+def _above_zero(name: str, duration: str | None) -> None:
+    if duration is not None and parse_duration(duration).total_seconds() <= 0:
+        raise PydanticCustomError("range", "{name} must be above zero", {"name": name})
 
 
 class OptimizationRunSpec(ApiModel):
@@ -353,3 +470,35 @@ class OptimizationRunSpec(ApiModel):
         "Estimate: validate and estimate calls, tokens and cost without calling a model. Unset means Run.",
         default=None,
     )
+    suspend: bool | None = spec_field(
+        CONTROL, "true: the pod is stopped, nothing is lost; false: it goes on. Unset means false.", default=None
+    )
+    stop: Literal["Finish", "Cancel"] | None = spec_field(
+        LIVE,
+        "Finish: judge and publish the best so far, now. Cancel: end as failed. Unset lets the run come to its end.",
+        default=None,
+    )
+    rerun: Annotated[str, Field(min_length=1, max_length=64)] | None = spec_field(
+        CONTROL,
+        "Any text; another one than before runs an ended run again, with its journal and what it spent. Unset means never.",
+        default=None,
+    )
+    ready_when: Literal["Accepted", "Finished"] | None = spec_field(
+        CONTROL,
+        "What the condition Ready waits for, and with it helm --wait and Argo CD; unset means Accepted.",
+        default=None,
+    )
+    priority_class_name: ForeignName | None = spec_field(
+        EXECUTION, "PriorityClass of the pod; unset means the cluster's default.", default=None
+    )
+    deadlines: Deadlines | None = spec_field(EXECUTION, "How long the run may stand still.", default=None)
+    retries: Annotated[int, Field(ge=0, le=100)] | None = spec_field(
+        EXECUTION,
+        "Tries after a pod that was lost, killed or ended by a bug; an endpoint's outage takes none. Unset means 6.",
+        default=None,
+    )
+    cleanup: Cleanup | None = spec_field(CONTROL, "When what an ended run left is removed.", default=None)
+    journal: Journal | None = spec_field(
+        EXECUTION, "Where the journal is; unset means a PersistentVolumeClaim of 1Gi.", default=None
+    )
+    pod_template: PodTemplate | None = spec_field(EXECUTION, "What is added to the pod.", default=None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from dspy_operator.api.fields import (
     ApiModel,
+    ColumnMap,
     ColumnName,
     DataKey,
     DecimalString,
@@ -17,10 +18,11 @@ from dspy_operator.api.fields import (
     FieldName,
     ForeignName,
     ObjectName,
+    UnionModel,
     decimal,
-    one_of,
     spec_field,
 )
+from dspy_operator.api.rules import Rule, decimal_rule
 
 INPUT, CONTROL = FieldClass.INPUT, FieldClass.CONTROL
 
@@ -40,8 +42,21 @@ class SignatureField(ApiModel):
     )
 
 
+_NAMES = "(self.inputs.map(field, field.name) + self.outputs.map(field, field.name))"
+
+
 class Signature(ApiModel):
     """What goes in, what comes out, and the instructions in between (dspy.Signature)."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="field-names-are-unique",
+            cel=f"{_NAMES}.all(a, {_NAMES}.exists_one(b, a == b))",
+            message=f"""'field "' + {_NAMES}.filter(a, !{_NAMES}.exists_one(b, a == b))[0] + """
+            """'" is there twice; inputs and outputs share one set of names'""",
+            computed=True,
+        ),
+    )
 
     instructions: str = spec_field(
         INPUT, "What the program has to do; the text that optimizers improve.", min_length=1, max_length=32768
@@ -85,6 +100,16 @@ class Module(ApiModel):
 class SingleProgram(ApiModel):
     """One signature and one module."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="reasoning-is-free",
+            cel="!has(self.module) || self.module.type != 'ChainOfThought' || "
+            "!self.signature.inputs.exists(field, field.name == 'reasoning') && "
+            "!self.signature.outputs.exists(field, field.name == 'reasoning')",
+            message='"reasoning" cannot be a field of a ChainOfThought: the module adds it',
+        ),
+    )
+
     signature: Signature = spec_field(INPUT, "Inputs, outputs and instructions.")
     module: Module | None = spec_field(INPUT, "How the model is asked; unset means Predict.", default=None)
 
@@ -103,20 +128,35 @@ class SingleProgram(ApiModel):
         return self
 
 
-class Program(ApiModel):
+class Program(UnionModel):
     """The program's shape; `type` names the member that is set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {"Single": "single"}
+    REQUIRED: ClassVar[frozenset[str]] = frozenset({"Single"})
 
     type: Literal["Single"] = spec_field(INPUT, "Single: one signature and one module.")
     single: SingleProgram | None = spec_field(INPUT, "A program of one module.", default=None)
 
-    @model_validator(mode="after")
-    def _union(self) -> Self:
-        one_of(self, self.type, {"Single": "single"}, frozenset({"Single"}))
-        return self
-
 
 class Adapter(ApiModel):
     """How the signature becomes messages and the answer becomes fields (dspy.ChatAdapter, dspy.JSONAdapter)."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="constrained-is-for-json",
+            cel="self.type != 'Chat' || !has(self.constrained)",
+            message="constrained is for type JSON: the Chat format has no schema",
+            field=".constrained",
+            reason="FieldValueForbidden",
+        ),
+        Rule(
+            id="json-says-whether-constrained",
+            cel="self.type != 'JSON' || has(self.constrained)",
+            message="type is JSON: constrained is required (Required or Disabled)",
+            field=".constrained",
+            reason="FieldValueRequired",
+        ),
+    )
 
     type: Literal["Chat", "JSON"] = spec_field(INPUT, "Chat: marked sections. JSON: one JSON object.")
     constrained: Literal["Required", "Disabled"] | None = spec_field(
@@ -136,6 +176,11 @@ class Adapter(ApiModel):
 
 class SamplingRequest(ApiModel):
     """How the model samples; part of what is computed."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        decimal_rule("temperature", "0 <= it && it <= 2", 'temperature must be "0" to "2"'),
+        decimal_rule("topP", "0 < it && it <= 1", 'topP must be above "0" and at most "1"'),
+    )
 
     temperature: DecimalString | None = spec_field(
         INPUT, 'Sampling temperature, "0" to "2"; unset means "0" for task and "1" for prompt.', default=None
@@ -186,17 +231,15 @@ class ConfigMapSource(ApiModel):
     key: DataKey = spec_field(INPUT, "Key whose value holds the rows.")
 
 
-class Source(ApiModel):
+class Source(UnionModel):
     """Where the rows are; `type` names the member that is set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {"Inline": "inline", "ConfigMap": "configMap"}
+    REQUIRED: ClassVar[frozenset[str]] = frozenset({"Inline", "ConfigMap"})
 
     type: Literal["Inline", "ConfigMap"] = spec_field(INPUT, "Inline: in this manifest. ConfigMap: in a ConfigMap.")
     inline: InlineSource | None = spec_field(INPUT, "Rows in this manifest.", default=None)
     config_map: ConfigMapSource | None = spec_field(INPUT, "Rows in a ConfigMap.", default=None)
-
-    @model_validator(mode="after")
-    def _union(self) -> Self:
-        one_of(self, self.type, {"Inline": "inline", "ConfigMap": "configMap"}, frozenset({"Inline", "ConfigMap"}))
-        return self
 
 
 class HashSplit(ApiModel):
@@ -215,17 +258,15 @@ class ColumnSplit(ApiModel):
     )
 
 
-class Split(ApiModel):
+class Split(UnionModel):
     """How rows are divided into dev (train and validation) and test; `type` names the member that is set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {"Hash": "hash", "Column": "column"}
+    REQUIRED: ClassVar[frozenset[str]] = frozenset({"Column"})
 
     type: Literal["Hash", "Column"] = spec_field(INPUT, "Hash: by a hash of the row. Column: as a column says.")
     hash: HashSplit | None = spec_field(INPUT, "Options of Hash.", default=None)
     column: ColumnSplit | None = spec_field(INPUT, "Options of Column.", default=None)
-
-    @model_validator(mode="after")
-    def _union(self) -> Self:
-        one_of(self, self.type, {"Hash": "hash", "Column": "column"}, frozenset({"Column"}))
-        return self
 
 
 class Dataset(ApiModel):
@@ -233,7 +274,7 @@ class Dataset(ApiModel):
 
     source: Source = spec_field(INPUT, "Where the rows are.")
     format: Literal["JSONL"] = spec_field(INPUT, "JSONL: one JSON object a line.")
-    fields: Annotated[dict[FieldName, ColumnName], Field(max_length=64)] | None = spec_field(
+    fields: ColumnMap | None = spec_field(
         INPUT, "Signature field -> column; a field that is not named here has a column of its own name.", default=None
     )
     split: Split | None = spec_field(INPUT, "How rows are divided; unset means Hash with seed 0.", default=None)
@@ -255,8 +296,14 @@ class FieldsMetric(ApiModel):
     )
 
 
-class Metric(ApiModel):
+class Metric(UnionModel):
     """How good one answer is, 0 to 1; `type` names the member that may be set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {"ExactMatch": "exactMatch", "F1": "f1"}
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        decimal_rule("accept", "0 < it && it <= 1", 'accept must be above "0" and at most "1"'),
+    )
 
     type: Literal["ExactMatch", "F1"] = spec_field(INPUT, "ExactMatch: equal or not. F1: overlap of words.")
     exact_match: FieldsMetric | None = spec_field(INPUT, "Options of ExactMatch.", default=None)
@@ -268,8 +315,7 @@ class Metric(ApiModel):
     )
 
     @model_validator(mode="after")
-    def _union(self) -> Self:
-        one_of(self, self.type, {"ExactMatch": "exactMatch", "F1": "f1"})
+    def _range(self) -> Self:
         if self.accept is not None and not 0 < decimal(self.accept) <= 1:
             raise PydanticCustomError("range", 'accept must be above "0" and at most "1"')
         return self
@@ -277,6 +323,11 @@ class Metric(ApiModel):
 
 class Promotion(ApiModel):
     """When a candidate replaces what is served."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        decimal_rule("alpha", "0 < it && it < 1", 'alpha must be between "0" and "1"'),
+        decimal_rule("minImprovement", "0 <= it && it <= 100", 'minImprovement must be "0" to "100"'),
+    )
 
     mode: Literal["Auto", "Manual"] | None = spec_field(
         CONTROL, "Auto: when the gate is passed. Manual: by a pin. Unset means Auto.", default=None
@@ -299,6 +350,12 @@ class Promotion(ApiModel):
         return self
 
 
+class RevisionPin(ApiModel):
+    """A revision of this program by name."""
+
+    name: ForeignName = spec_field(CONTROL, "Name of the revision's ConfigMap, for example triage-1f2e3d4c.")
+
+
 class PromptProgramSpec(ApiModel):
     """What an LLM program is, and how good is measured."""
 
@@ -308,3 +365,21 @@ class PromptProgramSpec(ApiModel):
     dataset: Dataset = spec_field(INPUT, "The labelled rows.")
     metric: Metric = spec_field(INPUT, "How good one answer is.")
     promotion: Promotion | None = spec_field(CONTROL, "When a candidate replaces what is served.", default=None)
+    concurrency_policy: Literal["Queue", "Allow"] | None = spec_field(
+        CONTROL,
+        "Queue: one run of this program at a time, the others wait. Allow: as many as fit. Unset means Queue.",
+        default=None,
+    )
+    revision: RevisionPin | None = spec_field(
+        CONTROL, "Pins what is served, forward or back; unset follows the promoted revision.", default=None
+    )
+    revision_history_limit: Annotated[int, Field(ge=0, le=100)] | None = spec_field(
+        CONTROL,
+        "Revisions that are kept beside those that are served, promoted, pinned or the baseline; unset means 10.",
+        default=None,
+    )
+    deletion_policy: Literal["Retain", "Delete"] | None = spec_field(
+        CONTROL,
+        "Retain: revisions, what is served and the account outlive this object. Delete: they go with it. Unset means Retain.",
+        default=None,
+    )

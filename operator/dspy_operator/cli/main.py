@@ -179,6 +179,20 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder of a finished run
 
 
 @app.command()
+def crdgen(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a file is not up to date.")] = False,
+    root: Annotated[Path, typer.Option("--root", help="The repository.")] = Path(),
+) -> None:
+    """Write what is generated from the models of the API: CustomResourceDefinitions, for kubectl and the chart, and the reference."""
+    from dspy_operator.cli import crdgen
+
+    for path in crdgen.drift(root) if check else crdgen.write(root):
+        _say(f"{path}: {'not up to date, run `dspy-operator crdgen`' if check else 'written'}", error=check)
+    if check and crdgen.drift(root):
+        raise typer.Exit(1)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

@@ -1,0 +1,137 @@
+"""Rules that join fields, in the API server's words (CEL), declared beside the type they rule.
+
+Each rule is told twice: here for the API server, and as a validator of the same model for local mode, where there is no API
+server. That both refuse the same objects with the same words is a test: tests/integration/crd holds, for each id, an object
+that keeps the rule and one that breaks it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+KEYWORD = "x-kubernetes-validations"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of `x-kubernetes-validations`."""
+
+    id: str
+    """Never changes, never used twice for two rules; names the rule's examples."""
+    cel: str
+    """True where the rule is kept; `self` is the value of the type that declares it."""
+    message: str
+    """What a person reads: a text, or where `computed` is set, a CEL expression that makes one."""
+    computed: bool = False
+    field: str | None = None
+    """The field that the refusal names, ".temperature"; None names the type's own place."""
+    reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
+    """What the API server says before the message: Invalid value, Forbidden, Required value."""
+
+    def document(self) -> dict[str, Any]:
+        """As the schema has it."""
+        made: dict[str, Any] = {"rule": self.cel, "messageExpression" if self.computed else "message": self.message}
+        if self.field is not None:
+            made["fieldPath"] = self.field
+        if self.reason != "FieldValueInvalid":
+            made["reason"] = self.reason
+        return made
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """Puts rules on an annotated type that is no model: a string, a map."""
+
+    rules: tuple[Rule, ...]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The type's schema with the rules in it."""
+        return self.put_into(handler(core))
+
+    def put_into(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """The same schema with the rules added; `id` is for us, the API server knows none."""
+        schema[KEYWORD] = [*schema.get(KEYWORD, ()), *({"id": rule.id} | rule.document() for rule in self.rules)]
+        return schema
+
+
+def quoted(text: str) -> str:
+    """The text as a CEL string."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+DECIMAL = r"^-?[0-9]{1,9}(\.[0-9]{1,9})?$"
+"""How a decimal string is written."""
+
+
+def decimal_rule(field: str, bounds: str, message: str) -> Rule:
+    """The rule that an optional decimal string lies within bounds; what is no number is the pattern's business.
+
+    Args:
+        field: its camelCase name.
+        bounds: CEL about the number `it`: "0 <= it && it <= 2".
+    """
+    bounds = re.sub(r"\b([0-9]+)\b", r"\1.0", bounds).replace("it", f"double(self.{field})")
+    return Rule(
+        id=f"{kebab(field)}-in-range",
+        cel=f"!has(self.{field}) || !self.{field}.matches({quoted(DECIMAL)}) || {bounds}",
+        message=message,
+        field=f".{field}",
+    )
+
+
+def above_zero_rule(field: str) -> Rule:
+    """The rule that an optional duration is not "0s"."""
+    return Rule(
+        id=f"{kebab(field)}-above-zero",
+        cel=f"!has(self.{field}) || self.{field}.matches('[1-9]')",
+        message=f"{field} must be above zero",
+        field=f".{field}",
+    )
+
+
+def kebab(name: str) -> str:
+    """`maxTokens` -> `max-tokens`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
+
+
+def union_rules(
+    name: str, types: tuple[str, ...], members: dict[str, str], required: frozenset[str]
+) -> tuple[Rule, ...]:
+    """The rules of a union: no member but the one that `type` names, and that one where it has required fields.
+
+    Args:
+        name: of the union, for the ids: "provider".
+        types: every value of its `type`.
+        members: type -> the camelCase name of its member.
+        required: types whose member must be written.
+    """
+    # With one type there is no other that the member could be wrong for.
+    alone = (
+        Rule(
+            id=f"{kebab(name)}-{kebab(member)}-of-its-type",
+            cel=f"!has(self.{member}) || self.type == {quoted(type_name)}",
+            message=f"{quoted(f'{member} is set, but type is ')} + self.type + ': remove it or change type'",
+            computed=True,
+            field=f".{member}",
+            reason="FieldValueForbidden",
+        )
+        for type_name, member in members.items()
+        if len(types) > 1
+    )
+    needed = (
+        Rule(
+            id=f"{kebab(name)}-{kebab(members[type_name])}-required",
+            cel=f"self.type != {quoted(type_name)} || has(self.{members[type_name]})",
+            message=f"type is {type_name}: {members[type_name]} is required",
+            field=f".{members[type_name]}",
+            reason="FieldValueRequired",
+        )
+        for type_name in members
+        if type_name in required
+    )
+    return (*alone, *needed)

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.controlplane.fixture import control_plane
+from tests.controlplane.processes import ControlPlane
+
+__all__ = ["control_plane"]
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def cluster(control_plane: ControlPlane) -> ControlPlane:
+    """An API server that knows our kinds."""
+    made = control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+    assert made.returncode == 0, made.stderr
+    known = control_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    assert known.returncode == 0, known.stderr
+    return control_plane
