@@ -117,6 +117,9 @@ class World(Protocol):
     def referrers(self, key: Key) -> Iterable[Key]:
         """Whose `references` name this key."""
 
+    def foreign(self, key: Key) -> Iterable[Ref]:
+        """Names that a plan of this key needed and that somebody else's objects have, as far as is known."""
+
     async def read(self, ref: Ref) -> Body | None:
         """From the API server, for objects that nobody watches (a user's ConfigMap); None where there is none."""
 
