@@ -11,7 +11,7 @@ export PATH := $(DSPY_OPERATOR_CACHE)/uv/bin:$(PATH)
 RUN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: help setup check test test-long demo demo-local cluster cluster-test clean distclean
+.PHONY: help setup check test test-long demo demo-local images load cluster cluster-test clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,7 +40,13 @@ demo: setup ## the main job for real; until the cluster exists this is demo-loca
 demo-local: setup ## a real small model, real text, a better prompt with proof; no cluster
 	@$(RUN)/python -m e2e.localmodel demo
 
-cluster: setup ## a kind cluster with storage, a model registry and our fixtures, from nothing: 10 to 16 minutes the first time, then one
+images: setup ## the product's two images, operator and runner: a minute the first time, then seconds
+	@$(RUN)/python -m e2e.cluster images
+
+load: setup ## the same, into the cluster
+	@$(RUN)/python -m e2e.cluster load
+
+cluster: setup ## a kind cluster with storage, a model registry, our fixtures and images, from nothing: 11 to 17 minutes the first time, then one
 	@$(RUN)/python -m e2e.cluster up
 
 cluster-test: cluster ## prove what the end-to-end tests need of it

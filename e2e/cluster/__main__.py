@@ -1,4 +1,4 @@
-"""`python -m e2e.cluster up|programs|status|test|down|distclean`: see README.md."""
+"""`python -m e2e.cluster up|images|load|programs|status|test|down|distclean`: see README.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 
-from . import binaries, cache, healing, images, paths, plan, preflight, proof
+from . import binaries, cache, healing, images, own_images, paths, plan, preflight, proof
 from .command import Failed
 from .step import go_through
 from .steps import docker, kind
@@ -20,6 +20,21 @@ def up(arguments: argparse.Namespace) -> None:
     with cache.lock():
         go_through(plan.steps(images=arguments.images, workers=arguments.workers, api_port=arguments.api_port))
     print(f"export KUBECONFIG={paths.kubeconfig()} PATH={binaries.folder()}:$PATH")
+
+
+def build_images(_: argparse.Namespace) -> None:
+    """Builds the product's images, operator and runner, and weighs them. Needs Docker, and no cluster."""
+    preflight.refuse_for_images()
+    with cache.lock():
+        go_through(plan.own_images_built())
+    print(own_images.sizes())
+
+
+def load(_: argparse.Namespace) -> None:
+    """Builds the product's images where they are not of these sources, and loads them into the cluster."""
+    preflight.refuse_for_images()
+    with cache.lock():
+        go_through(plan.own_images_loaded())
 
 
 def programs(_: argparse.Namespace) -> None:
@@ -36,7 +51,7 @@ def status(_: argparse.Namespace) -> None:
             done = step.check()
         except Failed:
             done = False
-        print(f"{step.name:<20} {'done' if done else 'missing'}")
+        print(f"{step.name:<25} {'done' if done else 'missing'}")
         missing += [] if done else [step.name]
     if missing:
         raise Failed(f"missing: {', '.join(missing)}; `up` makes it")
@@ -74,8 +89,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function in (up, programs, status, test, down, distclean):
-        command = commands.add_parser(function.__name__, help=(function.__doc__ or "").split(".")[0])
+    for function in (up, build_images, load, programs, status, test, down, distclean):
+        name = function.__name__.removeprefix("build_")  # `images` is a module here
+        command = commands.add_parser(name, help=(function.__doc__ or "").split(".")[0])
         command.set_defaults(function=function)
         if function is up:
             command.add_argument(

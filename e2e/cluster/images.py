@@ -6,6 +6,8 @@ The owner of a Dockerfile uses three functions: `base(log)` for the build argume
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,10 +17,29 @@ from .rootfs import BASE, Rootfs
 
 # Debian's docker.io has no buildx; newer dockers still take the older builder.
 _BUILDER = {"DOCKER_BUILDKIT": "0"}
+# The label that the Dockerfile at the root gives to its stages which are no image.
+_BUILD_STAGE = "dspy-operator.build-stage"
 
 
 def exists(image: str) -> bool:
     return succeeds(["docker", "image", "inspect", image])
+
+
+def identity(image: str) -> str | None:
+    """Docker's digest of it, which the nodes know it by too; None where there is none of this name."""
+    code, said = ask(["docker", "image", "inspect", "--format", "{{.Id}}", image])
+    return said.strip() if code == 0 else None
+
+
+def tags(repository: str) -> list[str]:
+    return output_of(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository]).split()
+
+
+def keep_only(*names: str) -> None:
+    """Drops the other tags of their repositories, those of earlier sources: each edit would leave one. What runs stays."""
+    for repository in {name.partition(":")[0] for name in names}:
+        if older := [tag for tag in tags(repository) if tag not in names]:
+            ask(["docker", "image", "rm", *older], timeout_seconds=120)
 
 
 def megabytes(image: str) -> float:
@@ -74,8 +95,8 @@ def nodes() -> list[str]:
 
 def loaded(image: str) -> bool:
     """Whether every node has exactly this image (not an older one of the same name)."""
-    code, local = ask(["docker", "image", "inspect", "--format", "{{.Id}}", image])
-    return code == 0 and all(_id_in(node, image) == local.strip() for node in nodes())
+    local = identity(image)
+    return local is not None and all(_id_in(node, image) == local for node in nodes())
 
 
 def load(*names: str, log: Path) -> None:
@@ -92,14 +113,25 @@ def _id_in(node: str, image: str) -> str:
     code, said = ask(["docker", "exec", node, "crictl", "inspecti", image])
     if code:
         return ""
-    identity: str = json.loads(said)["status"]["id"]
-    return identity
+    found: str = json.loads(said)["status"]["id"]
+    return found
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Into a build's context: large files need not be on the disk twice."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 def remove_ours() -> None:
     """The images made by this folder, out of a Docker that is not ours."""
-    ours = output_of(
-        ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=dspy-operator/*"]
-    )
-    if ours.split():
-        ask(["docker", "image", "rm", "-f", *ours.split()], timeout_seconds=120)
+    if ours := tags("dspy-operator/*"):
+        ask(["docker", "image", "rm", "-f", *ours], timeout_seconds=120)
+    remove_old_stages()
+
+
+def remove_old_stages() -> None:
+    """Of our Dockerfile's stages that only build, those that no tag holds any more, and with them their layers."""
+    ask(["docker", "image", "prune", "-f", "--filter", f"label={_BUILD_STAGE}"], timeout_seconds=120)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ def build(log: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="dspy-operator-node-") as folder:
         context = Path(folder)
         for name in _PROGRAMS:
-            _link_or_copy(binaries.program(name), context / name)
+            images.link_or_copy(binaries.program(name), context / name)
         shutil.copytree(binaries.folder() / "kind-files", context / "kind-files")
         shutil.copytree(SOURCE / "manifests", context / "manifests")
         for target, tags in _CONTAINER_IMAGES.items():
@@ -70,6 +69,9 @@ def build(log: Path) -> None:
         _fill(builder, names, log)
         entrypoint = 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]'
         run(["docker", "commit", "--change", entrypoint, builder, image()], log=log)
+    images.keep_only(image())
+    # They are in the node now; left here, they would pass for the real ones of these names.
+    ask(["docker", "image", "rm", *(name for name in names if name.startswith(_REGISTRY))], timeout_seconds=120)
 
 
 def _fill(builder: str, names: list[str], log: Path) -> None:
@@ -101,10 +103,3 @@ def _builder(image_name: str, log: Path) -> Iterator[str]:
         yield name
     finally:
         ask(["docker", "rm", "-f", "-v", name])
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)

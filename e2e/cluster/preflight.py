@@ -24,17 +24,32 @@ def refuse(*, api_port: int | None = None) -> None:
     """Raises Failed on the first thing that would end badly minutes later."""
     _architecture()
     _proxies(os.environ)
-    if not docker.answers():
-        docker.refuse_without_root()
+    _docker()
     if not binaries.present():
         binaries.refuse_without_go()
     if not ollama.present():
         binaries.refuse_without_go(ollama.SOURCE / "go.mod")
-    if not shutil.which("uv"):
-        raise Failed("uv is needed to fetch the model files and wheels, and is not on PATH")
-    _disk()
+    _uv()
+    _disk(cold=not binaries.present())
     if api_port and api_port != kind.port_of_cluster():
         kind.refuse_taken(api_port)
+
+
+def refuse_for_images() -> None:
+    """The same for the product's images alone, which need neither Go nor a cluster."""
+    _docker()
+    _uv()
+    _disk(cold=False)
+
+
+def _docker() -> None:
+    if not docker.answers():
+        docker.refuse_without_root()
+
+
+def _uv() -> None:
+    if not shutil.which("uv"):
+        raise Failed("uv is needed to fetch the model files and wheels, and is not on PATH")
 
 
 def _architecture() -> None:
@@ -68,8 +83,7 @@ def _covers(no_proxy: str, address: str) -> bool:
     return False
 
 
-def _disk() -> None:
-    cold = not binaries.present()
+def _disk(*, cold: bool) -> None:
     needs = _COLD_GB if cold else _WARM_GB
     places: dict[int, tuple[Path, float]] = {}
     for place, gigabytes in [(paths.cache(), needs["cache"]), *((path, needs["go"] / 2) for path in _go_caches(cold))]:

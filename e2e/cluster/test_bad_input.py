@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from . import preflight
+from . import images, preflight
 from .command import Failed
+from .steps.own_images import OwnImagesLoaded
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -77,6 +78,22 @@ def test_it_is_refused_with_what_to_do(
     arrange(monkeypatch)
     with pytest.raises(Failed, match=message):
         preflight.refuse()
+
+
+def test_images_alone_need_docker_and_no_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_go(monkeypatch)
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "go" else f"/usr/bin/{name}")
+    preflight.refuse_for_images()
+    not_root(monkeypatch)
+    with pytest.raises(Failed, match=r"no Docker daemon answers.*or run as root on Debian"):
+        preflight.refuse_for_images()
+
+
+def test_loading_without_a_cluster_says_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(images, "nodes", list)
+    with pytest.raises(Failed, match=r"no running cluster.*run `up` first"):
+        OwnImagesLoaded().run(tmp_path / "log")
+    assert not OwnImagesLoaded().check()
 
 
 def test_a_taken_port_is_refused() -> None:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from .. import kubectl
 from ..command import Failed
-from . import kubernetes, models, volumes
+from . import kubernetes, models, own, volumes
 from .pods import NAMESPACE, RESTRICTED
 
-CHECKS: list[Callable[[], str | None]] = [*kubernetes.CHECKS, *volumes.CHECKS, *models.CHECKS]
+CHECKS: list[Callable[[], str | None]] = [*kubernetes.CHECKS, *volumes.CHECKS, *own.CHECKS, *models.CHECKS]
 
 
 def prove() -> None:
