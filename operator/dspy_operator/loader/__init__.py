@@ -1,0 +1,1 @@
+"""The sidecar of an Ollama pod: pulls the model, loads it, answers /readyz, and reports through the endpoint's channel."""
