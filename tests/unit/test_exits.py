@@ -15,7 +15,7 @@ from dspy_operator.runner.stop import RunStop
 TABLE = {
     0: {"Completed", "StoppedEarly"},
     40: {"InvalidProgram"},
-    41: {"InvalidDataset", "DatasetNotFound", "SplitEmpty"},
+    41: {"InvalidDataset", "DatasetNotFound", "SplitEmpty", "RevisionTooLarge"},
     42: {"InvalidMetric"},
     43: {"BudgetTooSmall", "PricingMissing"},
     44: {"BudgetExhausted"},

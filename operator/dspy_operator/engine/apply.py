@@ -75,7 +75,6 @@ class Applier:
             if live is None:
                 await self._apply(ref, manifest, force=False)  # no force: it would take what appeared since
                 return True
-            _refuse_foreign(wanted, live, ref)
             self._learned(live)
         _refuse_foreign(wanted, live, ref)
         why = self._why(ref, manifest, live)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
@@ -30,7 +32,13 @@ FOREIGN_AGAIN = timedelta(seconds=60)
 """Nobody watches somebody else's object: whether the name is free is looked at this often."""
 RESTLESS_PASSES = 20
 """Passes in a row that wrote something before a key is held back. The busiest honest life, a run's, writes 15 times."""
-_RESTLESS_HOLD = Backoff(first=timedelta(seconds=10))
+BUSY_HOLD = timedelta(seconds=1)
+"""Of a restless key that others keep changing, an endpoint at which runs come and go: one write a second tells enough."""
+WAR_HOLD = Backoff(first=timedelta(seconds=10))
+"""Of a restless key that nobody but its own passes wakes."""
+
+_looked_at: ContextVar[Key | None] = ContextVar("looked_at", default=None)
+"""Whose pass this is."""
 
 
 class Result(StrEnum):
@@ -42,6 +50,14 @@ class Result(StrEnum):
     CONFLICT = "conflict"
     BUSY = "busy"
     ERROR = "error"
+
+
+@dataclass
+class _Tally:
+    """Of one pass, also of one that failed."""
+
+    woken_by_others: bool
+    writes: int = 0
 
 
 class Loop:
@@ -80,6 +96,7 @@ class Loop:
         self._events = Events(client, clock, metrics, instance=instance)
         self._singletons: set[Key] = set()
         self._restless: dict[Key, int] = {}
+        self._woken_by_others: set[Key] = set()
         self._workers: set[asyncio.Task[None]] = set()
         self._passing: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -161,6 +178,8 @@ class Loop:
         if key.kind in self._controllers:
             if key.kind not in self._own:
                 self._singletons.add(key)
+            if key != _looked_at.get():
+                self._woken_by_others.add(key)
             self.queue.add(key)
 
     async def _read(self, ref: Ref) -> Body | None:
@@ -209,19 +228,24 @@ class Loop:
         if key.kind in self._own and (body is None or is_leaving(body)):
             self._forget(key)
             return None
-        started = self._clock.monotonic()
-        with about(key, body):
-            result = await self._guarded_pass(key, body)
+        started, tally = self._clock.monotonic(), _Tally(woken_by_others=key in self._woken_by_others)
+        self._woken_by_others.discard(key)
+        token = _looked_at.set(key)
+        try:
+            with about(key, body):
+                result = await self._guarded_pass(key, body, tally)
+        finally:
+            _looked_at.reset(token)
         self._metrics.passes.labels(key.kind, result.value).inc()
         self._metrics.pass_seconds.labels(key.kind).observe(self._clock.monotonic() - started)
-        self._hold_if_restless(key, result)
+        self._hold_if_restless(key, tally)
         return result
 
-    async def _guarded_pass(self, key: Key, body: Body | None) -> Result:
+    async def _guarded_pass(self, key: Key, body: Body | None, tally: _Tally) -> Result:
         """A pass, and what its failure means for the key."""
         try:
             async with asyncio.timeout(PASS_SECONDS):
-                return await self._pass(key, body)
+                return await self._pass(key, body, tally)
         except Foreign as error:
             self._log.warning("a needed name is taken", foreign=str(error))
             self._metrics.foreign.labels(key.kind).inc()
@@ -253,12 +277,14 @@ class Loop:
         self._retry(key)
         return Result.ERROR
 
-    async def _pass(self, key: Key, body: Body | None) -> Result:
+    async def _pass(self, key: Key, body: Body | None, tally: _Tally) -> Result:
         plan = await self._controllers[key.kind].reconcile(key, self.world)
-        writes, foreign = await self._carry_out(key, body, plan)
+        try:
+            foreign = await self._carry_out(key, body, plan, tally)
+        finally:
+            for other in plan.wake:  # also where a write failed: the controller may plan this wake only once
+                self._wake(other)
         self.queue.succeeded(key)
-        for other in plan.wake:
-            self._wake(other)
         again = plan.requeue_after
         if self._foreign.of(key):
             again = min(again or FOREIGN_AGAIN, FOREIGN_AGAIN)
@@ -267,29 +293,29 @@ class Loop:
             self.queue.add_after(key, again)
         if foreign:
             return Result.FOREIGN
-        return Result.WROTE if writes else Result.QUIET
+        return Result.WROTE if tally.writes else Result.QUIET
 
-    async def _carry_out(self, key: Key, body: Body | None, plan: Plan) -> tuple[int, bool]:
-        """How many writes it took, and whether it was cut short by a name that `decide` knows to be somebody else's.
+    async def _carry_out(self, key: Key, body: Body | None, plan: Plan, tally: _Tally) -> bool:
+        """Whether it was cut short by a name that `decide` knows to be somebody else's.
 
         Raises:
             Foreign: a name that `decide` does not know of yet.
         """
-        writes, foreign = 0, False
+        foreign = False
         free: list[Ref] = []
         known = self._foreign.of(key)
         try:
             for guarded in plan.guarded:
-                writes += await self.applier.guarded(guarded)
+                tally.writes += await self.applier.guarded(guarded)
                 free.append(Ref.of(guarded.body))
             for child in plan.children:
-                writes += await self.applier.child(child)
+                tally.writes += await self.applier.child(child)
                 free.append(Ref.of(child))
             for new in plan.creates:
-                writes += await self.applier.create(new, carefully=Ref.of(new) in known)
+                tally.writes += await self.applier.create(new, carefully=Ref.of(new) in known)
                 free.append(Ref.of(new))
             for unwanted in plan.deletes:
-                writes += await self.applier.delete(unwanted)
+                tally.writes += await self.applier.delete(unwanted)
         except Foreign as error:
             if self._foreign.found(key, error.ref):
                 raise
@@ -298,38 +324,38 @@ class Loop:
             if self._foreign.free(key, free):
                 self.queue.add(key)
         if body is not None:
-            is_transition = writes > 0 or (plan.status is not None and self._statuses.differs(body, plan.status))
+            is_transition = tally.writes > 0 or (plan.status is not None and self._statuses.differs(body, plan.status))
             for event in plan.events:
-                writes += await self._events.say(body, event, carefully=not is_transition)
+                tally.writes += await self._events.say(body, event, carefully=not is_transition)
             if plan.status is not None:
-                writes += await self._statuses.write(body, plan.status)
-        return writes, foreign
+                tally.writes += await self._statuses.write(body, plan.status)
+        return foreign
 
     def _retry(self, key: Key) -> None:
         self._metrics.requeues.labels(key.kind, "backoff").inc()
         self.queue.retry(key)
 
-    def _hold_if_restless(self, key: Key, result: Result) -> None:
-        """A key that writes in every pass is at war, with another writer or with itself: it is slowed, not stopped."""
-        if result is Result.QUIET:
+    def _hold_if_restless(self, key: Key, tally: _Tally) -> None:
+        """A key that writes in every pass is busy, or at war with another writer or itself: slowed, not stopped."""
+        if not tally.writes:
             self._restless.pop(key, None)
             return
-        if result is not Result.WROTE:
-            return
         passes = self._restless[key] = self._restless.get(key, 0) + 1
-        if passes >= RESTLESS_PASSES:
-            delay = _RESTLESS_HOLD.delay(passes - RESTLESS_PASSES + 1, 1.0)
-            self._log.error(
-                "every pass writes something; held back", object=str(key), passes=passes, seconds=delay.seconds
-            )
+        if passes < RESTLESS_PASSES:
+            return
+        delay = BUSY_HOLD
+        if not tally.woken_by_others:
+            delay = WAR_HOLD.delay(passes - RESTLESS_PASSES + 1, 1.0)
+            self._log.error("every pass writes something; held back", object=str(key), seconds=delay.seconds)
             self._metrics.unsettled.labels(key.kind).inc()
-            self._metrics.requeues.labels(key.kind, "held").inc()
-            self.queue.hold(key, delay)
+        self._metrics.requeues.labels(key.kind, "held").inc()
+        self.queue.hold(key, delay)
 
     def _forget(self, key: Key) -> None:
         self.queue.forget(key)
         self._foreign.forget(key)
         self._restless.pop(key, None)
+        self._woken_by_others.discard(key)
 
 
 def _key(body: Body) -> Key:

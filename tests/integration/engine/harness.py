@@ -168,9 +168,10 @@ class Bench:
         """Make a toy, or give it another spec."""
         body = {"apiVersion": API_VERSION, "kind": "Toy", "metadata": {"name": name}, "spec": spec}
         code, there = self.plane.request("GET", f"{self.toys}/{name}")
-        if code == 404:
+        if code == 404 or "deletionTimestamp" in there["metadata"]:
             return self.ask("POST", self.toys, body)
-        return self.ask("PUT", f"{self.toys}/{name}", {**there, "spec": spec})
+        edit = [{"op": "replace", "path": "/spec", "value": spec}]
+        return self.ask("PATCH", f"{self.toys}/{name}", edit, kind="json-patch+json")
 
     def status(self, name: str) -> dict[str, Any]:
         return dict(self.ask("GET", f"{self.toys}/{name}").get("status") or {})

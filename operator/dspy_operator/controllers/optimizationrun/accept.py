@@ -1,0 +1,166 @@
+"""Whether a run can be worked with, and whether it may start now: each no with its reason, its path and its numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dspy_operator.api.modelendpoint import ModelEndpointSpec
+from dspy_operator.api.objects import OptimizationRun, PromptProgram
+from dspy_operator.api.reasons import EndpointReason, RunReason
+from dspy_operator.contract.exits import RunFailed
+from dspy_operator.contract.reserve import judgement_calls
+from dspy_operator.contract.runspec import RunSpec
+from dspy_operator.controllers.optimizationrun.inputs import EndpointSeen, field_of
+from dspy_operator.engine.conditions import find
+from dspy_operator.engine.plan import Body
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a run is not accepted, or not admitted."""
+
+    reason: RunReason
+    message: str
+    waiting_for: str = ""
+    """`Kind namespace/name` of what would change it; empty where the run itself has to."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody else's doing recovers it, so that nothing is stalled."""
+        return bool(self.waiting_for)
+
+
+def program_missing(run: OptimizationRun, known: Sequence[str]) -> Refusal:
+    """The program does not exist.
+
+    Args:
+        known: names of the programs of the namespace.
+    """
+    name = f"{run.metadata.namespace}/{run.spec.program_ref.name}"
+    return Refusal(
+        RunReason.PROGRAM_NOT_FOUND,
+        f"spec.programRef.name: PromptProgram {name} does not exist (there are: {_few(known)})",
+        f"PromptProgram {name}",
+    )
+
+
+def endpoints_allowed(
+    run: OptimizationRun, roles: Mapping[str, str], endpoints: Mapping[str, EndpointSeen], known: Sequence[str]
+) -> Refusal | None:
+    """Each endpoint that plays a role exists, and lets this namespace use it.
+
+    Args:
+        known: `namespace/name` of the endpoints that there are.
+    """
+    for role, key in roles.items():
+        found, path = endpoints.get(key), field_of(run, role)
+        if found is None:
+            return Refusal(
+                RunReason.ENDPOINT_NOT_FOUND,
+                f"{path}: ModelEndpoint {key} does not exist (there are: {_few(known)})",
+                f"ModelEndpoint {key}",
+            )
+        if found.typed.metadata.namespace == run.metadata.namespace:
+            continue
+        if (why := _closed(found.typed.spec, run.metadata.namespace)) is not None:
+            return Refusal(RunReason.ENDPOINT_NOT_ALLOWED, f"{path}: ModelEndpoint {key} {why}", f"ModelEndpoint {key}")
+    return None
+
+
+def _closed(spec: ModelEndpointSpec, namespace: str) -> str | None:
+    if spec.access is None or spec.access.namespaces.from_ != "All":
+        return f"may be used from its own namespace only; spec.access.namespaces.from: All opens it to {namespace}"
+    openai = spec.provider.openai
+    if openai is not None and openai.api_key_secret is not None:
+        return (
+            f"needs an API key, which no pod of namespace {namespace} can mount; "
+            "an endpoint of the same URL in this namespace, with a Secret of its own, is one it can use"
+        )
+    return None
+
+
+def refused_inputs(failure: RunFailed) -> Refusal:
+    """What `resolve` refuses, in the run's own reasons."""
+    path = f"{failure.path}: " if failure.path else ""
+    return Refusal(RunReason(failure.reason.value), f"{path}{failure.message}")
+
+
+def budget_too_small(run: OptimizationRun, spec: RunSpec, test_rows: int) -> Refusal | None:
+    """A budget of calls that cannot pay for its own judgement, by the formula that the runner uses too.
+
+    Args:
+        test_rows: as the program's validation counted them.
+    """
+    limit = run.spec.budget.calls
+    if limit is None:
+        return None
+    arms = 1 + (1 if spec.incumbent else 0) + (0 if run.spec.optimizer.type == "Evaluate" else 1)
+    judgement = judgement_calls(test_rows, arms)
+    preflight = len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()})
+    if limit >= judgement + preflight:
+        return None
+    return Refusal(
+        RunReason.BUDGET_TOO_SMALL,
+        f"spec.budget.calls: {judgement + preflight} calls are needed (judgement {judgement}: {test_rows} test rows x "
+        f"{arms} programs; preflight {preflight}), given {limit}",
+    )
+
+
+def program_not_ready(program: Body, typed: PromptProgram | None) -> Refusal | None:
+    """The program has no validated rows and no baseline yet."""
+    name = f"PromptProgram {program['metadata']['namespace']}/{program['metadata']['name']}"
+    accepted = find(program, "Accepted")
+    if typed is not None and accepted is not None and accepted["status"] == "True" and _digests(program):
+        return None
+    if accepted is None:
+        return Refusal(RunReason.PROGRAM_NOT_READY, f"{name} was not looked at yet", name)
+    words = f"{accepted['reason']}: {accepted.get('message', '')}".rstrip(": ")
+    return Refusal(RunReason.PROGRAM_NOT_READY, f"{name} is not ready: {words}", name)
+
+
+def _digests(program: Body) -> bool:
+    status = program.get("status") or {}
+    return bool(status.get("programDigest") and (status.get("dataset") or {}).get("digest"))
+
+
+def endpoint_not_ready(endpoints: Mapping[str, EndpointSeen]) -> Refusal | None:
+    """An endpoint that could not answer even if pods were asked for."""
+    for key, endpoint in endpoints.items():
+        ready = find(endpoint.body, "Ready")
+        if ready is not None and ready["status"] == "True":
+            continue
+        words = (
+            "it was not looked at yet"
+            if ready is None
+            else f"{ready['reason']}: {ready.get('message', '')}".rstrip(": ")
+        )
+        return Refusal(
+            RunReason.ENDPOINT_NOT_READY, f"ModelEndpoint {key} is not ready: {words}", f"ModelEndpoint {key}"
+        )
+    return None
+
+
+ANSWERS = frozenset({EndpointReason.MODEL_LOADED, EndpointReason.EXTERNAL})
+
+
+def not_loaded(endpoints: Mapping[str, EndpointSeen]) -> str | None:
+    """What an admitted run waits for before its pod is made: the model of each endpoint in memory."""
+    for key, endpoint in endpoints.items():
+        ready: Mapping[str, Any] = find(endpoint.body, "Ready") or {}
+        if ready.get("status") == "True" and ready.get("reason") in ANSWERS:
+            continue
+        percent = (endpoint.status.get("pull") or {}).get("percent")
+        share = f" {percent} %" if percent is not None and ready.get("reason") == EndpointReason.PULLING else ""
+        reason = ready.get("reason", "Pending")
+        words = f": {ready['message']}" if ready.get("message") else ""
+        return f"ModelEndpoint {key}: {reason}{share}{words}"
+    return None
+
+
+def _few(names: Sequence[str], most: int = 10) -> str:
+    """Names for a message."""
+    if not names:
+        return "none"
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

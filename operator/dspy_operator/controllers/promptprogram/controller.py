@@ -1,0 +1,152 @@
+"""Gathers what `decide` looks at, and hands its Plan to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from dspy_operator.contract import names
+from dspy_operator.controllers.promptprogram.decide import decide
+from dspy_operator.controllers.promptprogram.promotion import has_candidate
+from dspy_operator.controllers.promptprogram.revisions import verified_digest
+from dspy_operator.controllers.promptprogram.seen import RowsRead, Seen, component_of, next_reading
+from dspy_operator.controllers.promptprogram.validation import is_result_late
+from dspy_operator.engine.conditions import timestamp
+from dspy_operator.engine.plan import Body, Key, Plan, Ref, Settings, World
+
+MOST_REMEMBERED = 4096
+"""Programs of which something is remembered; a forgotten one costs one read and some hashing."""
+
+
+@dataclass(frozen=True)
+class _Remembered:
+    """What need not be asked again for the next pass."""
+
+    generation: int = 0
+    wanted: tuple[str, str] | None = None
+    """Name and key that `dataset.source` named."""
+    rows: RowsRead | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """uid -> digest of revisions, which are immutable."""
+
+
+class PromptProgramController:
+    """The room of PromptPrograms."""
+
+    kind = "PromptProgram"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._remembered: dict[Key, _Remembered] = {}
+
+    def references(self, body: Body) -> Iterable[Key]:
+        """The target: whether a candidate was measured on its model depends on it."""
+        target = _target(body)
+        return (target,) if target is not None else ()
+
+    async def reconcile(self, key: Key, world: World) -> Plan:
+        """One pass."""
+        body = world.get(*key)
+        assert body is not None, "the engine asks for what is in its cache"
+        now = world.now()
+        before = self._remembered.get(key, _Remembered())
+        children = tuple(world.children(key))
+        digests = _digests(children, before.digests)
+        runs = tuple(_runs(key, world))
+        wanted = _config_map_source(body)
+        generation = body["metadata"].get("generation", 1)
+        rows = None
+        if wanted is not None:
+            same = (before.generation, before.wanted) == (generation, wanted)
+            rows = before.rows if same else None
+            if rows is None or _is_due(rows, body, runs, now):
+                rows = await _read(Ref("v1", "ConfigMap", key.namespace, wanted[0]), world, now)
+        self._remember(key, _Remembered(generation, wanted, rows, digests))
+        target = _target(body)
+        seen = Seen(
+            body=body,
+            now=now,
+            settings=self._settings,
+            children=children,
+            digests=digests,
+            rows=rows,
+            runs=runs,
+            channels=dict(_channels(runs, world)),
+            endpoint=world.get(*target) if target is not None else None,
+            foreign=frozenset(world.foreign(key)),
+        )
+        if is_result_late(seen):
+            seen = await _with_channel_read(seen, world)
+        return decide(seen)
+
+    def _remember(self, key: Key, found: _Remembered) -> None:
+        self._remembered.pop(key, None)
+        self._remembered[key] = found
+        if len(self._remembered) > MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+
+
+def _target(body: Body) -> Key | None:
+    endpoint = ((body.get("spec") or {}).get("target") or {}).get("endpoint") or {}
+    if not endpoint.get("name"):
+        return None
+    return Key("ModelEndpoint", endpoint.get("namespace") or body["metadata"]["namespace"], endpoint["name"])
+
+
+def _config_map_source(body: Body) -> tuple[str, str] | None:
+    """Name and key of the ConfigMap with the rows; None where they are elsewhere, or nobody can tell."""
+    source: Any = ((body.get("spec") or {}).get("dataset") or {}).get("source") or {}
+    found = source.get("configMap") or {}
+    return (found["name"], found["key"]) if found.get("name") and found.get("key") else None
+
+
+def _is_due(rows: RowsRead, body: Body, runs: Iterable[Body], now: datetime) -> bool:
+    """Whether to read again: it is long ago, or a run has come since that would read other rows."""
+    if now >= next_reading(rows.read_at, body.get("status") or {}):
+        return True
+    since = timestamp(rows.read_at)  # as exact as a creationTimestamp, and ordered as a text
+    return any(run["metadata"]["creationTimestamp"] >= since for run in runs)
+
+
+async def _read(ref: Ref, world: World, now: datetime) -> RowsRead:
+    found = await world.read(ref)
+    if found is None:
+        return RowsRead(now, None)
+    metadata = found["metadata"]
+    keys = (*(found.get("data") or {}), *(found.get("binaryData") or {}))
+    return RowsRead(now, f"{metadata['uid']}/{metadata['resourceVersion']}", keys)
+
+
+def _digests(children: Iterable[Body], known: Mapping[str, str]) -> dict[str, str]:
+    digests = {}
+    for child in children:
+        if child["kind"] == "ConfigMap" and component_of(child) == names.Component.REVISION:
+            uid = child["metadata"]["uid"]
+            if (digest := known.get(uid) or verified_digest(child)) is not None:
+                digests[uid] = digest
+    return digests
+
+
+def _runs(key: Key, world: World) -> Iterable[Body]:
+    for referrer in world.referrers(key):
+        if referrer.kind == "OptimizationRun" and (run := world.get(*referrer)) is not None:
+            yield run
+
+
+def _channels(runs: Iterable[Body], world: World) -> Iterable[tuple[str, Body]]:
+    for run in filter(has_candidate, runs):
+        name, namespace = run["metadata"]["name"], run["metadata"]["namespace"]
+        if (channel := world.get("ConfigMap", namespace, names.run_channel(name))) is not None:
+            yield name, channel
+
+
+async def _with_channel_read(seen: Seen, world: World) -> Seen:
+    """With the channel as the API server has it: an end without a result must not be a result that is on its way."""
+    name = names.validation_channel(seen.name)
+    read = await world.read(Ref("v1", "ConfigMap", seen.namespace, name))
+    if read is None:
+        return seen
+    others = tuple(c for c in seen.children if (c["kind"], c["metadata"]["name"]) != ("ConfigMap", name))
+    return replace(seen, children=(*others, read))

@@ -1,0 +1,150 @@
+"""What is looked at when a program is decided about: plain data, gathered once a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from dspy_operator.api.promptprogram import Source
+from dspy_operator.api.reasons import ConditionType
+from dspy_operator.contract import names
+from dspy_operator.contract.canonical import digest
+from dspy_operator.engine.conditions import parse_timestamp
+from dspy_operator.engine.plan import Body, Key, Ref, Settings
+
+ROWS_LOOK = timedelta(minutes=5)
+"""How old the reading of a ConfigMap may become that nobody watches."""
+REFUSED_LOOKS = timedelta(seconds=5), timedelta(seconds=60)
+"""The same while the program is not accepted, at least and at most: somebody may be mending the rows."""
+SHOWN_KEYS = 10
+"""Keys of a ConfigMap that a message names."""
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """The ConfigMap that `dataset.source` names, as it was read last; nobody watches it."""
+
+    read_at: datetime
+    version: str | None
+    """`uid/resourceVersion`; None where there is no such ConfigMap."""
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowsMissing:
+    """There is nothing to validate yet."""
+
+    message: str
+    """With the path of the field that names what is missing."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything that `decide` looks at."""
+
+    body: Body
+    """The PromptProgram."""
+    now: datetime
+    settings: Settings
+    children: tuple[Body, ...] = ()
+    """Objects whose labels name this program."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """uid of each child that is a revision -> its verified digest."""
+    rows: RowsRead | None = None
+    """None where the rows are inline, or the spec does not parse."""
+    runs: tuple[Body, ...] = ()
+    """The OptimizationRuns of this program."""
+    channels: Mapping[str, Body] = field(default_factory=dict)
+    """Name of a run that ended with a candidate -> its channel."""
+    endpoint: Body | None = None
+    """The target."""
+    foreign: frozenset[Ref] = frozenset()
+    """Names that we need and that somebody else's objects have."""
+
+    @property
+    def name(self) -> str:
+        """Of the program."""
+        return str(self.body["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """Of the program and all its children."""
+        return str(self.body["metadata"]["namespace"])
+
+    @property
+    def uid(self) -> str:
+        """Of the program."""
+        return str(self.body["metadata"]["uid"])
+
+    @property
+    def key(self) -> Key:
+        """Of the program."""
+        return Key(self.body["kind"], self.namespace, self.name)
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """What was true last; empty where it was lost."""
+        return self.body.get("status") or {}
+
+    def of(self, component: names.Component, kind: str | None = None) -> Iterator[Body]:
+        """Children of one component, and of one kind."""
+        for child in self.children:
+            if component_of(child) == component and kind in (None, child["kind"]):
+                yield child
+
+    def config_map(self, name: str) -> Body | None:
+        """A child by its name."""
+        return next((c for c in self.children if c["kind"] == "ConfigMap" and c["metadata"]["name"] == name), None)
+
+    def leftovers(self) -> bool:
+        """Whether objects of an earlier program of this name are still being collected."""
+        return any(
+            reference.get("kind") == self.body["kind"] and reference.get("uid") != self.uid
+            for child in self.children
+            for reference in child["metadata"].get("ownerReferences") or ()
+        )
+
+    def is_foreign(self, kind: str, name: str) -> bool:
+        """Whether somebody else has this name."""
+        return any(ref.kind == kind and ref.name == name for ref in self.foreign)
+
+
+def next_reading(read_at: datetime, status: Mapping[str, Any]) -> datetime:
+    """When to read again: while the rows are missing or refused, after as long as they had been at the last reading."""
+    for condition in status.get("conditions", ()):
+        if condition["type"] == ConditionType.ACCEPTED and condition["status"] == "False":
+            soonest, latest = REFUSED_LOOKS
+            since = parse_timestamp(condition["lastTransitionTime"])
+            return read_at + min(latest, max(soonest, read_at - since))
+    return read_at + ROWS_LOOK
+
+
+def component_of(child: Body) -> str:
+    """What a child is, or "" where its labels do not say."""
+    return str((child["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT, ""))
+
+
+def version_of(source: Source, read: RowsRead | None, namespace: str) -> str | RowsMissing:
+    """Which rows are there now: digest of inline rows, `uid/resourceVersion` of a ConfigMap.
+
+    Annotations of a ConfigMap move its version too. That costs one more validation, while its content's digest would
+    miss rows that were another one's for the moment in which the pod read them.
+    """
+    if source.inline is not None:
+        return digest(source.inline.data)
+    wanted = source.config_map
+    assert wanted is not None
+    if read is None or read.version is None:
+        return RowsMissing(
+            f"spec.dataset.source.configMap.name: ConfigMap {namespace}/{wanted.name} does not exist; "
+            "creating it is enough"
+        )
+    if wanted.key not in read.keys:
+        known = ", ".join(sorted(read.keys)[:SHOWN_KEYS]) or "none"
+        return RowsMissing(
+            f'spec.dataset.source.configMap.key: ConfigMap {namespace}/{wanted.name} has no key "{wanted.key}" '
+            f"(keys: {known})"
+        )
+    return read.version
