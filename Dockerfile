@@ -11,7 +11,7 @@ RUN command -v python3 >/dev/null || { apt-get update \
 
 # What only builds. pip runs out of its wheel, so that neither it nor Debian's python3-venv gets into an image.
 FROM python AS tools
-LABEL dspy-operator.build-stage="true"
+LABEL dspy-operator.made-here="true"
 RUN python3 -m venv --without-pip /opt/venv
 COPY pip.whl /wheels/
 ENV PIP="python3 /wheels/pip.whl/pip --python /opt/venv install --no-index --no-deps --no-compile --no-cache-dir --no-warn-script-location --root-user-action=ignore --disable-pip-version-check"

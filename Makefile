@@ -40,13 +40,13 @@ demo: setup ## the main job for real; until the cluster exists this is demo-loca
 demo-local: setup ## a real small model, real text, a better prompt with proof; no cluster
 	@$(RUN)/python -m e2e.localmodel demo
 
-images: setup ## the product's two images, operator and runner: a minute the first time, then seconds
+images: setup ## the product's two images, operator and runner: one to two minutes the first time, then seconds
 	@$(RUN)/python -m e2e.cluster images
 
 load: setup ## the same, into the cluster
 	@$(RUN)/python -m e2e.cluster load
 
-cluster: setup ## a kind cluster with storage, a model registry, our fixtures and images, from nothing: 11 to 17 minutes the first time, then one
+cluster: setup ## a kind cluster with storage, a model registry, our fixtures and images, from nothing: 11 to 18 minutes the first time, then one
 	@$(RUN)/python -m e2e.cluster up
 
 cluster-test: cluster ## prove what the end-to-end tests need of it

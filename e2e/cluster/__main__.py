@@ -27,7 +27,9 @@ def build_images(_: argparse.Namespace) -> None:
     preflight.refuse_for_images()
     with cache.lock():
         go_through(plan.own_images_built())
-    print(own_images.sizes())
+    weights = own_images.weights()
+    print(own_images.told(weights))
+    own_images.refuse_overweight(weights)
 
 
 def load(_: argparse.Namespace) -> None:

@@ -69,7 +69,7 @@ def the_api_server_hangs() -> None:
 
 
 def a_build_is_killed() -> None:
-    """`up` is killed in each of four steps, one after the other: root file system, node image, cluster, loading."""
+    """`up` is killed in each of five steps, one after the other: root file system, node image, cluster, both loadings."""
     if decision().choice == "public":
         return
     _down()
@@ -80,6 +80,7 @@ def a_build_is_killed() -> None:
         ("node image", 4.0),
         ("cluster", 6.0),
         ("fixtures in the cluster", 2.0),
+        ("our images in the cluster", 2.0),
     ):
         _up_killed_in(step, seconds)
         assert step != "node rootfs" or not NODE.tar.exists(), "half a root file system has the whole one's name"

@@ -17,8 +17,8 @@ from .rootfs import BASE, Rootfs
 
 # Debian's docker.io has no buildx; newer dockers still take the older builder.
 _BUILDER = {"DOCKER_BUILDKIT": "0"}
-# The label that the Dockerfile at the root gives to its stages which are no image.
-_BUILD_STAGE = "dspy-operator.build-stage"
+# Of every image that is built here, and in the Dockerfiles of stages that only build: what has no tag is found by it.
+_MADE_HERE = "dspy-operator.made-here=true"
 
 
 def exists(image: str) -> bool:
@@ -74,7 +74,9 @@ def build(
     chosen = ["--target", target] if target else []
     given = [word for name, value in (arguments or {}).items() for word in ("--build-arg", f"{name}={value}")]
     named = [word for tag in tags for word in ("-t", tag)]
-    run(["docker", "build", "-f", dockerfile, *chosen, *given, *named, context], log=log, env=_BUILDER)
+    # --force-rm: the container of a failed step would stay, too.
+    own = ["--force-rm", "--label", _MADE_HERE]
+    run(["docker", "build", *own, "-f", dockerfile, *chosen, *given, *named, context], log=log, env=_BUILDER)
 
 
 def nodes() -> list[str]:
@@ -129,9 +131,9 @@ def remove_ours() -> None:
     """The images made by this folder, out of a Docker that is not ours."""
     if ours := tags("dspy-operator/*"):
         ask(["docker", "image", "rm", "-f", *ours], timeout_seconds=120)
-    remove_old_stages()
+    remove_untagged()
 
 
-def remove_old_stages() -> None:
-    """Of our Dockerfile's stages that only build, those that no tag holds any more, and with them their layers."""
-    ask(["docker", "image", "prune", "-f", "--filter", f"label={_BUILD_STAGE}"], timeout_seconds=120)
+def remove_untagged() -> None:
+    """What was made here and no tag holds any more, and with it the layers that only it had."""
+    ask(["docker", "image", "prune", "-f", "--filter", f"label={_MADE_HERE}"], timeout_seconds=120)

@@ -93,31 +93,34 @@ def build(log: Path) -> None:
                 )
     finally:
         shutil.rmtree(context)
-    images.remove_old_stages()
-    refuse_overweight({image: image.megabytes() for image in OWN_IMAGES})
+    images.remove_untagged()
+    refuse_overweight(weights())
     for image in OWN_IMAGES:
         made = image.tag_of(packages, ours)
         run(["docker", "tag", image.name, made], log=log)
         images.keep_only(image.name, made)
 
 
-def sizes() -> str:
+def weights() -> dict[OwnImage, float]:
+    """Megabytes over the base."""
+    return {image: image.megabytes() for image in OWN_IMAGES}
+
+
+def told(weights: dict[OwnImage, float]) -> str:
     """A line for each image."""
-    return "\n".join(_weighed(image, image.megabytes()) for image in OWN_IMAGES)
+    return "\n".join(
+        f"  {image.name:<40} {megabytes:6.1f} MB over its base, at most {image.most_megabytes}"
+        for image, megabytes in weights.items()
+    )
 
 
 def refuse_overweight(weights: dict[OwnImage, float]) -> None:
     over = [image for image, megabytes in weights.items() if megabytes > image.most_megabytes]
     if over:
-        lines = "\n".join(_weighed(image, megabytes) for image, megabytes in weights.items())
         raise Failed(
             f"{' and '.join(image.name for image in over)}: too large. `docker history` tells the layers, "
-            f"e2e/cluster/own_images.py the most that is allowed:\n{lines}"
+            f"e2e/cluster/own_images.py the most that is allowed:\n{told(weights)}"
         )
-
-
-def _weighed(image: OwnImage, megabytes: float) -> str:
-    return f"  {image.name:<40} {megabytes:6.1f} MB over its base, at most {image.most_megabytes}"
 
 
 def _python_image() -> str:

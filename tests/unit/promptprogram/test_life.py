@@ -32,7 +32,7 @@ class Life(RuleBasedStateMachine):
         self.data: dict[str, dict[str, str]] = {}
         """uid of each revision that was ever seen -> its files."""
         self.subjects: dict[str, str] = {}
-        """Name of each Job that was ever seen -> what it validated."""
+        """Name of each spec ConfigMap that was ever seen -> what it validates."""
         self.promoted: Promoted | None = None
         self.truth_lost = False
         self.runs = 0
@@ -269,14 +269,14 @@ class Life(RuleBasedStateMachine):
                 assert self.data.setdefault(child["metadata"]["uid"], child["data"]) == child["data"]
 
     @invariant()
-    def a_job_has_one_meaning_and_is_alone(self) -> None:
+    def a_job_is_alone_and_its_attempt_has_one_meaning(self) -> None:
         active = [job for job in self.cluster.all("Job") if "status" not in job]
         assert len(active) <= 1
         for job in active:
-            volume = job["spec"]["template"]["spec"]["volumes"][0]
-            spec = self.cluster.objects["ConfigMap", volume["configMap"]["name"]]
-            subject = spec["metadata"]["annotations"][names.ANNOTATION_DIGEST]
-            assert self.subjects.setdefault(job["metadata"]["name"], subject) == subject
+            name = job["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
+            assert name == names.validation_spec(PROGRAM.name, int(job["metadata"]["labels"][names.LABEL_ATTEMPT]))
+            subject = self.cluster.objects["ConfigMap", name]["metadata"]["annotations"][names.ANNOTATION_DIGEST]
+            assert self.subjects.setdefault(name, subject) == subject, "a kubelet may still serve the old content"
 
     @invariant()
     def what_git_brought_stays(self) -> None:
