@@ -75,8 +75,8 @@ class Applier:
             if live is None:
                 await self._apply(ref, manifest, force=False)  # no force: it would take what appeared since
                 return True
-            self._learned(live)
         _refuse_foreign(wanted, live, ref)
+        self._learned(live)  # not before: the cache must not hold what nobody watches
         why = self._why(ref, manifest, live)
         if why is None:
             return False
@@ -84,7 +84,11 @@ class Applier:
             self._log.warning("a child was changed by somebody else and is set back", child=_name(ref), field=why)
             self._metrics.healed.labels(ref.kind).inc()
         guarded = {**manifest, "metadata": {**manifest["metadata"], "uid": live["metadata"]["uid"]}}
-        await self._apply(ref, guarded, force=True)
+        try:
+            await self._apply(ref, guarded, force=True)
+        except Conflict:
+            await self._catch_up(live, ref)
+            raise
         return True
 
     async def create(self, wanted: Body, *, carefully: bool = False) -> bool:
@@ -145,13 +149,8 @@ class Applier:
             return False
         try:
             self._learned(await self._client.replace(body))
-        except Conflict:
-            live = await self._read(ref)
-            if live is not None:
-                self._learned(live)
-            raise
-        except NotFound:
-            self._lost(body, FOR_EVER)
+        except (Conflict, NotFound):
+            await self._catch_up(body, ref)
             raise
         self._count(ref, "replace")
         return True
@@ -182,6 +181,14 @@ class Applier:
         else:
             self._lost(corpse, FOR_EVER)
         return True
+
+    async def _catch_up(self, outdated: Body, ref: Ref) -> None:
+        """Not left to the watch: it may be deaf, and then the key would fail for ever."""
+        live = await self._read(ref)
+        if live is None:
+            self._lost(outdated, FOR_EVER)
+        else:
+            self._learned(live)
 
     async def _read(self, ref: Ref) -> Body | None:
         try:

@@ -1,0 +1,98 @@
+"""One control plane, one operator and one simulator for the tests of a process; a namespace of its own for each test."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.controlplane.fixture import control_plane
+from tests.controlplane.processes import ControlPlane
+from tests.integration.operator.installation import Operator, an_operator, install
+from tests.integration.operator.namespace import Namespace
+from tests.simulator import Simulator
+
+__all__ = ["control_plane"]
+
+_count = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def installed(control_plane: ControlPlane) -> ControlPlane:
+    """CRDs and access rules are there."""
+    install(control_plane)
+    return control_plane
+
+
+@pytest.fixture(scope="session")
+def _simulator(installed: ControlPlane) -> Iterator[Simulator]:
+    with Simulator(installed) as running:
+        yield running
+
+
+@pytest.fixture
+def simulator(_simulator: Simulator) -> Iterator[Simulator]:
+    """Plays the pods; whatever it could not do fails the test."""
+    _simulator.problems.clear()
+    yield _simulator
+    assert not _simulator.problems, "\n".join(_simulator.problems)
+
+
+@pytest.fixture(scope="session")
+def _operator(installed: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    operator = an_operator(installed, tmp_path_factory.mktemp("operator"))
+    operator.start()
+    yield operator
+    operator.stop()
+    # Whatever users did wrong and whatever died, that was not an error of the operator's own.
+    assert not operator.complaints(), "\n".join(operator.complaints()[:5])
+
+
+@pytest.fixture
+def operator(_operator: Operator) -> Operator:
+    """The operator; started again where an earlier test ended it."""
+    if not _operator.is_running:
+        _operator.start()
+    return _operator
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Makes namespaces, and begins to remove them at the end."""
+
+    plane: ControlPlane
+    simulator: Simulator
+    operator: Operator
+    made: list[Namespace] = field(default_factory=list)
+
+    def new(self, words: str) -> Namespace:
+        """One whose name tells what it is for."""
+        name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:50].strip("-")
+        space = Namespace(f"{name}-{next(_count)}", self.plane, self.simulator, self.operator)
+        space.create()
+        self.made.append(space)
+        return space
+
+
+@pytest.fixture(scope="module")
+def spaces(installed: ControlPlane, _simulator: Simulator, _operator: Operator) -> Iterator[Spaces]:
+    """Namespaces that live as long as a module's tests."""
+    if not _operator.is_running:
+        _operator.start()
+    made = Spaces(installed, _simulator, _operator)
+    yield made
+    for space in made.made:
+        space.delete()
+
+
+@pytest.fixture
+def namespace(
+    request: pytest.FixtureRequest, installed: ControlPlane, simulator: Simulator, operator: Operator
+) -> Iterator[Namespace]:
+    """A namespace named after the test, removed in the background afterwards."""
+    made = Spaces(installed, simulator, operator)
+    yield made.new(request.node.name.removeprefix("test_"))
+    made.made[0].delete()
