@@ -270,6 +270,10 @@ class Loop:
                 self._retry(key)
                 return Result.BUSY
             self._log.error("not allowed: does the operator's ClusterRole fit its version?", error=str(error))
+        except NotFound as error:
+            self._log.info("what was written to is gone, its namespace perhaps", error=str(error))
+            self._retry(key)
+            return Result.BUSY
         except (ApiError, Unreachable, TimeoutError) as error:
             self._log.warning("a pass failed and comes again", error=f"{type(error).__name__}: {error}")
         except Exception:  # a bug in one room, at one object: it must not stop the others
