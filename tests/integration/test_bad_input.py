@@ -261,11 +261,13 @@ def test_all_mistakes_of_a_manifest_are_told_at_once(tmp_path: Path) -> None:
         assert done.code == 64
         assert [line.split("all.yaml:")[1].split(": ", 1)[1] for line in done.stderr.splitlines()] == [
             'PromptProgram/sentiment: spec.target.request.temperature: must be a decimal string in quotes, for example "0"',
-            "PromptProgram/sentiment: spec.metrics: unknown field; allowed: adapter, dataset, metric, program, promotion, "
-            'target; did you mean "metric"?',
+            "PromptProgram/sentiment: spec.metrics: unknown field; allowed: adapter, concurrencyPolicy, dataset, "
+            "deletionPolicy, metric, program, promotion, revision, revisionHistoryLimit, target; "
+            'did you mean "metric"?',
             "OptimizationRun/run: spec.optimizer.miproV2: numCandidates needs numTrials beside it: write both, or neither",
-            "OptimizationRun/run: spec.concurency: unknown field; allowed: budget, concurrency, endpoints, mode, "
-            'optimizer, programRef, seed; did you mean "concurrency"?',
+            "OptimizationRun/run: spec.concurency: unknown field; allowed: budget, cleanup, concurrency, deadlines, "
+            "endpoints, journal, mode, optimizer, podTemplate, priorityClassName, programRef, readyWhen, rerun, retries, "
+            'seed, stop, suspend; did you mean "concurrency"?',
         ]
         assert done.stderr.startswith(f"InvalidManifest: {place.manifests / 'all.yaml'}:")
         assert done.logs[-1]["reason"] == "InvalidManifest"
