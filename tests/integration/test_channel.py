@@ -15,7 +15,7 @@ import pytest
 from dspy_operator.contract import names
 from dspy_operator.contract.documents import Progress, Result
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.runner.channel import REVISION_FILES, ConfigMapChannel
+from dspy_operator.runner.channel import ConfigMapChannel
 from dspy_operator.runner.hurry import Hurry
 from dspy_operator.runner.pod import Pod
 from tests.controlplane.fixture import control_plane
@@ -61,7 +61,7 @@ def test_a_run_in_a_pod_reports_its_try_and_publishes_what_local_mode_publishes(
         assert (progress["try"], progress["effective"], progress["step"]) == (place.try_, 1, "publish")
         assert sum(role["calls"] for role in progress["usage"].values()) == result["usage"]["calls"]
         revision = place.revision()
-        assert sorted(revision) == sorted(REVISION_FILES)
+        assert sorted(revision) == sorted(names.REVISION_FILES)
         assert {name: revision[name].encode() for name in REVISION} == local.files()
         assert json.loads(revision["provenance.json"])["runnerImage"] == IMAGE
         assert result == ended.result
@@ -182,7 +182,7 @@ def test_a_run_goes_on_while_the_api_server_is_away_and_its_result_arrives_when_
         ended = place.end(process)
         assert ended.code == 0
         assert place.result == ended.result
-        assert sorted(place.revision()) == sorted(REVISION_FILES)
+        assert sorted(place.revision()) == sorted(names.REVISION_FILES)
         warnings = [line["message"] for line in ended.logs if line["level"] == "warning"]
         assert warnings and len(warnings) == len(set(warnings)) and all("told once" in words for words in warnings)
 
@@ -330,7 +330,7 @@ def test_progress_goes_out_at_most_once_in_5_s_and_brings_the_control_document(
 
 def test_a_result_takes_the_revision_of_an_earlier_try_away(tmp_path: Path, control_plane: ControlPlane) -> None:
     with pod_place(tmp_path, SHORT, control_plane) as place:
-        files = dict.fromkeys(REVISION_FILES, "earlier")
+        files = dict.fromkeys(names.REVISION_FILES, "earlier")
         assert channel_of(place).deliver(Result(candidate="v1:0"), None, files, Hurry())
         assert place.revision() == files
         assert channel_of(place).deliver(Result(), Progress(step="publish"), {}, Hurry())

@@ -15,7 +15,7 @@ from dspy_operator.contract.documents import DatasetReport, Estimate, GateReport
 from dspy_operator.contract.exits import EXIT_OF, Outcome, Reason, RunFailed
 from dspy_operator.contract.reserve import judgement_calls
 from dspy_operator.contract.runspec import Control, RunSpec, Usage
-from tests.simulator.pod import ChannelGone, Container
+from tests.simulator.pod import ChannelGone, Container, Denied
 from tests.simulator.revision import Revision, baseline, improved
 from tests.simulator.rows import check_and_read
 from tests.simulator.script import Crash, Death, Ends, Failure, Play, Step
@@ -107,7 +107,7 @@ class Runner:
             if ending.reason is Reason.STOPPED and self._journal.optimized:
                 revision = improved(self.spec)  # best-so-far, as the real one leaves it behind
                 result = result.model_copy(update={"candidate": revision.digest, "outcome": Outcome.NOT_JUDGED})
-        except ChannelGone:
+        except (ChannelGone, Denied):
             return int(EXIT_OF[Reason.STOPPED])
         keys = {names.KEY_RESULT: _json(result.document())}
         if revision is not None:
@@ -116,6 +116,8 @@ class Runner:
             await self._container.write_channel(self._channel, keys)
         except ChannelGone:
             return int(EXIT_OF[Reason.STOPPED])
+        except Denied:
+            pass  # as the real one: the exit code still says how it ended
         return result.exit
 
     # --- validate ----------------------------------------------------------------------------------------------------
@@ -243,18 +245,7 @@ class Runner:
             self._gate = GateReport(why=f"the candidate is the {reference} itself", look=look)
             return
         verdict = gate.judge(after, before, self.spec.gate, self.spec.test_looks)
-        self._gate = GateReport(
-            p=verdict.p,
-            alpha=verdict.alpha,
-            delta=verdict.delta,
-            passed=verdict.passed,
-            promote=verdict.promote,
-            why=verdict.why,
-            underpowered=verdict.underpowered,
-            smallest_effect=verdict.smallest_effect,
-            method=verdict.method.value,
-            look=look,
-        )
+        self._gate = GateReport.of(verdict, look)
 
     def _arms(self) -> int:
         """Different programs that the judgement measures."""
@@ -264,7 +255,7 @@ class Runner:
     def _incumbent(self) -> str:
         assert self.spec.incumbent is not None
         files = self._container.files.below(self.spec.incumbent.path)
-        return Revision(*(files[name] for name in ("program.py", "program.json", "prompts.json"))).digest
+        return Revision(*(files[name] for name in names.REVISION_PROGRAM)).digest
 
     # --- money -------------------------------------------------------------------------------------------------------
 
@@ -347,9 +338,11 @@ class Runner:
                 "heartbeat": datetime.now(UTC).isoformat(timespec="milliseconds"),
             }
         )
-        data = await self._container.write_channel(
-            self._channel, {names.KEY_PROGRESS: _json(self._progress.document())}
-        )
+        keys = {names.KEY_PROGRESS: _json(self._progress.document())}
+        try:
+            data = await self._container.write_channel(self._channel, keys)
+        except Denied:
+            return  # nothing is held up by what cannot be told
         if self.spec.kind == "run":
             self._control = Control.model_validate_json(data[names.KEY_CONTROL])
 

@@ -8,10 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
+from dspy_operator.contract import names
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.exits import Outcome, Reason
 from dspy_operator.contract.runspec import Usage
-from dspy_operator.runner.channel import REVISION_BYTES, REVISION_FILES, failure_of, fitted, revision_files
+from dspy_operator.runner.channel import failure_of, fitted, revision_files
 
 NOT_FOUND = {"kind": "Status", "reason": "NotFound", "message": 'configmaps "orun-a-pod" not found', "code": 404}
 JUDGED = Result(candidate="v1:0", outcome=Outcome.IMPROVED, usage=Usage(calls=80))
@@ -51,19 +52,19 @@ def test_a_refusal_is_understood(answer: httpx.Response, want: dict[str, Any]) -
 
 
 def test_a_revision_of_900_kib_is_published_as_it_is() -> None:
-    assert fitted(JUDGED, {"program.py": "x" * (REVISION_BYTES - 2), "report.json": "é"}) is JUDGED
+    assert fitted(JUDGED, {"program.py": "x" * (names.REVISION_BYTES - 2), "report.json": "é"}) is JUDGED
 
 
 def test_a_larger_revision_is_a_failure_that_says_what_to_cut() -> None:
-    result = fitted(JUDGED, {"program.py": "x", "report.json": "x" * REVISION_BYTES})
+    result = fitted(JUDGED, {"program.py": "x", "report.json": "x" * names.REVISION_BYTES})
     assert (result.reason, result.exit, result.candidate, result.outcome) == (Reason.REVISION_TOO_LARGE, 41, None, None)
     assert result.path == "spec.dataset.exportRows"
-    assert f"report.json {REVISION_BYTES}" in result.message
+    assert f"report.json {names.REVISION_BYTES}" in result.message
     assert result.usage == JUDGED.usage
 
 
 def test_half_a_character_in_a_report_does_not_lose_the_result(tmp_path: Path) -> None:
-    for name in REVISION_FILES:
+    for name in names.REVISION_FILES:
         (tmp_path / name).write_bytes(b"{}\n")
     (tmp_path / "report.json").write_bytes('{"message": "\ud83d"}'.encode("utf-8", "surrogatepass"))
     files = revision_files(tmp_path)

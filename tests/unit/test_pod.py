@@ -10,7 +10,7 @@ import pytest
 from dspy_operator.contract import names
 from dspy_operator.runner.breaker import monotonic
 from dspy_operator.runner.hurry import SIGNAL_SECONDS, Hurry
-from dspy_operator.runner.pod import ACCOUNT_FOLDER, ENV_ACCOUNT, Pod
+from dspy_operator.runner.pod import ENV_ACCOUNT, Pod
 from tests.unit.test_layout import loaded_by
 
 IN_A_POD = {
@@ -29,7 +29,9 @@ def test_outside_a_cluster_there_is_no_pod() -> None:
     ("more", "want"),
     [
         pytest.param(
-            {}, Pod("orun-a-pod", 3, "", "https://10.0.0.1:443", Path(ACCOUNT_FOLDER)), id="as the kubelet fills it"
+            {},
+            Pod("orun-a-pod", 3, "", "https://10.0.0.1:443", Path(names.ACCOUNT_FOLDER)),
+            id="as the kubelet fills it",
         ),
         pytest.param(
             {"KUBERNETES_SERVICE_HOST": "fd00::1", names.ENV_IMAGE: "runner:1", ENV_ACCOUNT: "/account"},

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.cli.manifests import Manifests, ObjectId, one_run, read_manifests
-from dspy_operator.contract.documents import Account, AccountEntry, KeptResult, Result
+from dspy_operator.contract.documents import Account, AccountEntry, Result
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
 from dspy_operator.contract.runspec import Control, Incumbent, Paths, RunSpec
@@ -125,23 +125,8 @@ def settle(local: Local, result: Result) -> None:
         return
     account, name = _account(local.account), local.spec.run.name
     before = account.root.get(name, AccountEntry())
-    looks, inputs = dict(before.test_looks), dict(before.inputs)
-    if result.gate is not None and result.gate.p is not None:
-        # The same judgement settled twice is one look; of other runs that looked meanwhile none is lost.
-        own, look = looks.get(result.dataset.test_digest, 0), result.gate.look
-        others = account.looks(result.dataset.test_digest) - own
-        looks[result.dataset.test_digest] = max(own, look - others, look - local.spec.test_looks)
-    if result.exit == 0 and result.outcome is not None and result.candidate is not None:
-        inputs[local.spec.input_digest] = KeptResult(
-            outcome=result.outcome,
-            candidate=result.candidate,
-            scores=result.scores,
-            budget=local.control.budget,
-            resolved=result.resolved,
-        )
-    entry = before.model_copy(
-        update={"tries": before.tries + 1, "inputs": inputs, "used": result.usage, "test_looks": looks}
-    )
+    entry = before.judged(account, local.spec, result, local.control.budget)
+    entry = entry.model_copy(update={"tries": before.tries + 1, "used": result.usage})
     try:
         write_json(local.account, Account({**account.root, name: entry}).document())
     except OSError as error:

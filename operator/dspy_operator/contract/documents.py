@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, RootModel
 
 from dspy_operator.api.optimizationrun import Budget
-from dspy_operator.contract.exits import Outcome, Reason
-from dspy_operator.contract.runspec import Document, Usage
+from dspy_operator.contract.exits import Exit, Outcome, Reason
+from dspy_operator.contract.gate import Verdict
+from dspy_operator.contract.runspec import Document, RunSpec, Usage
 
 PROGRESS_BYTES = 64 * 1024
 
@@ -75,6 +76,22 @@ class GateReport(Document):
     method: str = ""
     look: int = 1
 
+    @classmethod
+    def of(cls, verdict: Verdict, look: int) -> Self:
+        """What the gate said at its `look`-th look at the test rows."""
+        return cls(
+            p=verdict.p,
+            alpha=verdict.alpha,
+            delta=verdict.delta,
+            passed=verdict.passed,
+            promote=verdict.promote,
+            why=verdict.why,
+            underpowered=verdict.underpowered,
+            smallest_effect=verdict.smallest_effect,
+            method=verdict.method.value,
+            look=look,
+        )
+
 
 class Estimate(Document):
     """What a run would spend."""
@@ -135,6 +152,35 @@ class AccountEntry(Document):
     """A reservation that was never settled counts as spent."""
     test_looks: dict[str, int] = {}
     """Digest of a test set -> this run's looks at it."""
+
+    def judged(self, account: Account, spec: RunSpec, result: Result, budget: Budget) -> Self:
+        """With the result's look at the test rows, and the result itself where it may be used again.
+
+        Args:
+            account: all runs of the program, this one as it was before.
+            budget: in force at the end.
+        """
+        looks, inputs = dict(self.test_looks), dict(self.inputs)
+        if result.dataset is not None and result.gate is not None and result.gate.p is not None:
+            # The same judgement settled twice is one look; of other runs that looked meanwhile none is lost.
+            digest = result.dataset.test_digest
+            mine, look = looks.get(digest, 0), result.gate.look
+            others = account.looks(digest) - mine
+            looks[digest] = max(mine, look - others, look - spec.test_looks)
+        if (
+            result.exit == Exit.COMPLETED
+            and spec.mode == "Run"
+            and result.outcome is not None
+            and result.candidate is not None
+        ):
+            inputs[spec.input_digest] = KeptResult(
+                outcome=result.outcome,
+                candidate=result.candidate,
+                scores=result.scores,
+                budget=budget,
+                resolved=result.resolved,
+            )
+        return self.model_copy(update={"test_looks": looks, "inputs": inputs})
 
 
 class Account(RootModel[dict[str, AccountEntry]]):

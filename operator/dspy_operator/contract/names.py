@@ -128,6 +128,24 @@ def loader_key(pod: str) -> str:
     return f"progress.{pod}.json"
 
 
+REVISION_PROGRAM = ("program.py", "program.json", "prompts.json")
+"""The files that are a revision: its digest is theirs."""
+REVISION_FILES = (*REVISION_PROGRAM, "report.json", "provenance.json")
+"""All of a revision: the last two lie beside it."""
+REVISION_BYTES = 900 * 1024
+"""Of a revision's files together: an object of Kubernetes holds 1 MiB, and names, control, progress and result want theirs."""
+
+# --- every pod of ours ---------------------------------------------------------------------------------------------------
+
+ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where the kubelet mounts a ServiceAccount's `token`, which it renews, and `ca.crt`."""
+
+
+def api_server(host: str, port: str) -> str:
+    """URL of the API server, from the KUBERNETES_SERVICE_HOST and _PORT that every pod has; an IPv6 address has no brackets there."""
+    return f"https://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 # --- the runner's pod ------------------------------------------------------------------------------------------------
 
 SPEC_FOLDER = "/etc/dspy-operator"

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import httpx
 
+from dspy_operator.contract import names
 from dspy_operator.loader import health
 from dspy_operator.loader.channel import Channel
-from dspy_operator.loader.cluster import ACCOUNT_FOLDER, Cluster, NotInCluster
+from dspy_operator.loader.cluster import Cluster, NotInCluster
 from dspy_operator.loader.logs import log_to_stderr
 from dspy_operator.loader.ollama import Ollama
 from dspy_operator.loader.serving import Loader, Wanted
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--service-account",
         metavar="FOLDER",
         type=Path,
-        default=ACCOUNT_FOLDER,
+        default=Path(names.ACCOUNT_FOLDER),
         help="folder with token and ca.crt; default: %(default)s",
     )
     return made

@@ -10,9 +10,8 @@ from pathlib import Path
 import httpx
 
 from dspy_operator import __version__
+from dspy_operator.contract import names
 
-ACCOUNT_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where the ServiceAccount's token is mounted."""
 REQUEST_SECONDS = 10.0
 
 
@@ -29,7 +28,7 @@ class Cluster:
     """Folder with `token` and `ca.crt`."""
 
     @staticmethod
-    def of(environment: Mapping[str, str], account: Path = ACCOUNT_FOLDER) -> Cluster:
+    def of(environment: Mapping[str, str], account: Path = Path(names.ACCOUNT_FOLDER)) -> Cluster:
         """Of this pod.
 
         Raises:
@@ -41,7 +40,7 @@ class Cluster:
         for name in ("token", "ca.crt"):
             if not (account / name).is_file():
                 raise NotInCluster(f"{account / name} is missing: the pod has no ServiceAccount token")
-        return Cluster(f"https://{f'[{host}]' if ':' in host else host}:{port}", account)
+        return Cluster(names.api_server(host, port), account)
 
     def client(self) -> httpx.AsyncClient:
         """A client that says who it is with each request."""

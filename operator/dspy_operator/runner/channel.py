@@ -44,9 +44,6 @@ SETTLE_SECONDS = 0.3
 LEAST_SECONDS = 0.4
 """What the result gets even if publishing took all the time that a signal left."""
 LONGEST_RETRY_AFTER_SECONDS = 30.0
-REVISION_BYTES = 900 * 1024
-"""Of a revision's files together: a ConfigMap holds 1 MiB, and control, progress and result want their part of it."""
-REVISION_FILES = ("program.py", "program.json", "prompts.json", "report.json", "provenance.json")
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +162,9 @@ class ConfigMapChannel:
             return False
         if self._sending.acquire(timeout=SETTLE_SECONDS):  # a patch on its way must not overwrite the last progress
             self._sending.release()
-        data: dict[str, str | None] = {f"{names.KEY_REVISION}{name}": revision.get(name) for name in REVISION_FILES}
+        data: dict[str, str | None] = {
+            f"{names.KEY_REVISION}{name}": revision.get(name) for name in names.REVISION_FILES
+        }
         data[names.KEY_RESULT] = _json(result.document())
         if progress is not None:
             data[names.KEY_PROGRESS] = _json(progress.document())
@@ -285,18 +284,18 @@ def revision_files(folder: Path) -> dict[str, str]:
 
     Only report.json and provenance.json, which no digest covers, can hold half a surrogate pair (of a model's answer).
     """
-    return {name: (folder / name).read_bytes().decode("utf-8", "replace") for name in REVISION_FILES}
+    return {name: (folder / name).read_bytes().decode("utf-8", "replace") for name in names.REVISION_FILES}
 
 
 def fitted(result: Result, revision: Mapping[str, str]) -> Result:
     """The result, or, where its revision is too large for a ConfigMap, the failure that says what to cut."""
     sizes = {name: len(text.encode()) for name, text in revision.items()}
     total = sum(sizes.values())
-    if total <= REVISION_BYTES:
+    if total <= names.REVISION_BYTES:
         return result
     largest = ", ".join(f"{name} {sizes[name]}" for name in sorted(sizes, key=lambda name: -sizes[name]) if sizes[name])
     message = (
-        f"the revision has {total} bytes, a ConfigMap takes {REVISION_BYTES} ({largest}); "
+        f"the revision has {total} bytes, a ConfigMap takes {names.REVISION_BYTES} ({largest}); "
         "exportRows: false leaves rows out of prompts.json and report.json; fewer or shorter rows and demonstrations "
         "make the others smaller"
     )

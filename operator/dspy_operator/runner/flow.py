@@ -511,18 +511,7 @@ class Run:
             looks,
             failed_examples=max(arm.score().failed for arm in compared),
         )
-        return GateReport(
-            p=verdict.p,
-            alpha=verdict.alpha,
-            delta=verdict.delta,
-            passed=verdict.passed,
-            promote=verdict.promote,
-            why=verdict.why,
-            underpowered=verdict.underpowered,
-            smallest_effect=verdict.smallest_effect,
-            method=verdict.method.value,
-            look=looks + 1,
-        )
+        return GateReport.of(verdict, looks + 1)
 
     def _looks_before(self, prepared: Prepared, student: Any, incumbent: Any | None, candidate: Candidate) -> int:
         """Looks at this test set so far: those the account knows, and judgements of other candidates in this run's journal."""

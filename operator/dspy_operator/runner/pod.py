@@ -11,9 +11,7 @@ from dspy_operator.contract import names
 from dspy_operator.contract.runspec import RunSpec
 
 ENV_ACCOUNT = "DSPY_OPERATOR_SERVICE_ACCOUNT"
-"""Folder with `token` and `ca.crt`, where they are not in ACCOUNT_FOLDER: a projected volume of one's own, or a test."""
-ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
-"""Where the kubelet mounts a ServiceAccount's token, and rotates it."""
+"""Folder with `token` and `ca.crt`, where they are not in the usual folder: a projected volume of one's own, or a test."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ class Pod:
             channel=channel,
             try_=_try(environment),
             image=environment.get(names.ENV_IMAGE, ""),
-            server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
-            account=Path(environment.get(ENV_ACCOUNT) or ACCOUNT_FOLDER),
+            server=names.api_server(host, port),
+            account=Path(environment.get(ENV_ACCOUNT) or names.ACCOUNT_FOLDER),
         )
 
 
