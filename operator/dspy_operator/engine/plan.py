@@ -8,7 +8,7 @@ a Plan is made from what is true, carrying it out twice does what once does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -148,4 +148,3 @@ class Settings:
     image_pull_policy: str = "IfNotPresent"
     resync: timedelta = timedelta(minutes=7)
     workers: int = 8
-    extra: Mapping[str, str] = field(default_factory=dict)

@@ -190,6 +190,10 @@ def test_documents_of_another_try_are_passed_over_and_so_is_what_cannot_be_read(
     body = {"data": {"result.json": good.model_dump_json(by_alias=True), "progress.json": "{nonsense"}}
     assert Channel.of(body, 2, 3) == Channel(result=good)
     assert Channel.of(body, 2, 4) == Channel.of(body, 1, 3) == Channel.of(None, 2, 3) == Channel()
+    progress = Progress(percent=7).model_copy(update={"attempt": 2, "try_": 3})
+    body = {"data": {"progress.json": progress.model_dump_json(by_alias=True), "result.json": "{nonsense"}}
+    assert Channel.of(body, 2, 3) == Channel(progress=progress)
+    assert Channel.of(body, 2, 2) == Channel.of(body, 3, 3) == Channel()
 
 
 @pytest.mark.parametrize(

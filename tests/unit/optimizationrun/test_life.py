@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from dspy_operator.contract import names
 from dspy_operator.contract.documents import AccountEntry
 from dspy_operator.contract.exits import Outcome, Reason
 from dspy_operator.contract.runspec import RunSpec
+from dspy_operator.controllers.admission.grants import ADMISSION
 from dspy_operator.controllers.optimizationrun.transitions import TRANSITIONS, Phase
 from tests.unit.optimizationrun.builders import a_cluster, a_program_is, a_run_is, an_endpoint_is, running
 from tests.unit.optimizationrun.cluster import CANDIDATE, NAMESPACE, TEST_DIGEST, Cluster, Killed, spent
@@ -53,6 +55,33 @@ def test_the_account_reserves_before_the_job_exists() -> None:
         cluster.look("fast", kill_after=1)
     assert cluster.entry("fast")["reserved"] == {"calls": 100}
     assert cluster.jobs("fast") == []
+
+
+@pytest.mark.parametrize("writes", range(8))
+def test_an_operator_that_dies_on_the_way_to_a_job_makes_the_same_job_after_its_restart(writes: int) -> None:
+    cluster = a_cluster()
+    a_run_is(cluster)
+    cluster.look("fast")
+    with contextlib.suppress(Killed):
+        cluster.look("fast", kill_after=writes)
+    cluster.restart()
+    cluster.settle()
+    assert cluster.jobs_made == ["orun-fast-1"]
+    assert (cluster.entry("fast")["tries"], cluster.status("fast")["attempt"]) == (1, 1)
+
+
+def test_what_was_reserved_for_a_job_that_was_never_made_is_given_back() -> None:
+    cluster = a_cluster()
+    a_run_is(cluster)
+    cluster.look("fast")
+    with pytest.raises(Killed):
+        cluster.look("fast", kill_after=1)
+    cluster.edit("fast", suspend=True)
+    cluster.restart()
+    cluster.settle()
+    assert cluster.status("fast")["phase"] == Phase.SUSPENDED
+    assert "reserved" not in cluster.entry("fast")
+    assert cluster.jobs_made == []
 
 
 def test_a_run_of_eleven_writes() -> None:
@@ -299,6 +328,62 @@ def test_a_pod_that_dies_without_a_word_has_spent_what_it_told_last(changes: dic
     assert cluster.entry("fast")["reserved"]["calls"] == 100 - want_calls
 
 
+def test_a_try_that_got_further_begins_the_waits_anew() -> None:
+    cluster = a_cluster()
+    a_run_is(cluster)
+    waits = []
+    for calls in (0, 0, 0, 20, 20):
+        running(cluster)
+        cluster.ends("fast", Reason.ENDPOINT_UNAVAILABLE, calls=calls)
+        cluster.settle()
+        waits.append(cluster.status("fast")["retry"]["waits"])
+        cluster.pass_time(minutes=10)
+    assert waits == [1, 2, 3, 1, 2]
+
+
+@pytest.mark.parametrize("how", ["ends", "waits", "is suspended"])
+def test_whoever_gives_slots_back_wakes_admission(how: str) -> None:
+    cluster = a_cluster()
+    a_run_is(cluster)
+    running(cluster)
+    if how == "is suspended":
+        cluster.edit("fast", suspend=True)
+        cluster.settle()
+        cluster.leaves("fast")
+    else:
+        cluster.ends("fast", Reason.COMPLETED if how == "ends" else Reason.ENDPOINT_UNAVAILABLE)
+    plan = cluster.look("fast")
+    assert plan is not None
+    assert ADMISSION in plan.wake
+
+
+def test_spend_never_shrinks_whatever_the_last_words_are() -> None:
+    cluster = a_cluster()
+    a_run_is(cluster)
+    running(cluster)
+    cluster.ends("fast", Reason.ENDPOINT_UNAVAILABLE, calls=20)
+    cluster.settle()
+    cluster.pass_time(seconds=30)
+    running(cluster)
+    cluster.ends("fast", Reason.INVALID_DATASET, calls=0)  # it ended before it had read its journal
+    cluster.settle()
+    assert cluster.entry("fast")["used"]["calls"] == 20
+
+
+def test_a_lowered_budget_gives_nothing_back_before_it_is_known_what_was_spent() -> None:
+    cluster = a_cluster()
+    a_run_is(cluster)
+    running(cluster, calls=80)
+    cluster.edit("fast", budget={"calls": 50})
+    cluster.settle()
+    assert cluster.control("fast").budget.calls == 50
+    assert cluster.entry("fast")["reserved"]["calls"] == 100
+    cluster.remove("OptimizationRun", "fast")
+    a_run_is(cluster, {"budget": {"calls": 150}})
+    running(cluster)
+    assert cluster.control("fast").floor.calls == 100
+
+
 def test_retries_back_off_are_counted_and_end() -> None:
     cluster = a_cluster()
     a_run_is(cluster, {"retries": 3})
@@ -342,17 +427,19 @@ def test_what_is_not_the_runs_fault_consumes_no_retry(reason: Reason) -> None:
     assert cluster.status("fast")["phase"] == Phase.SUCCEEDED
 
 
-def test_no_job_is_made_while_a_pod_of_an_earlier_try_is_left() -> None:
+@pytest.mark.parametrize("changes", [pytest.param(KEPT, id="with a journal"), pytest.param({}, id="without one")])
+def test_no_job_is_made_while_a_pod_of_an_earlier_try_is_left(changes: dict[str, Any]) -> None:
     cluster = a_cluster()
-    a_run_is(cluster, KEPT)
+    a_run_is(cluster, changes)
     running(cluster)
     cluster.pass_time(minutes=15)
     cluster.settle()
     assert cluster.condition("fast", "Admitted") == ("False", "BackingOff")
-    cluster.pass_time(minutes=5)
+    cluster.pass_time(seconds=30)
     cluster.settle()
     assert (cluster.jobs("fast"), len(cluster.pods("fast"))) == ([], 1)
-    assert "pod" in cluster.message("fast", "Complete").lower()
+    assert cluster.condition("fast", "Complete")[1] == "PodLeft"
+    assert "of try 1 is still there" in cluster.message("fast", "Complete")
     cluster.leaves("fast", says_so=False)
     cluster.settle()
     assert cluster.jobs("fast") == ["orun-fast-2"]
@@ -500,6 +587,19 @@ def test_an_input_edit_is_a_new_attempt_whether_the_run_is_live_or_over(changes:
         assert frozen(cluster, 2).run.attempt == 2
 
 
+def test_other_endpoints_are_other_slots() -> None:
+    cluster = a_cluster()
+    an_endpoint_is(cluster, name="big", slots=2)
+    a_run_is(cluster)
+    running(cluster)
+    cluster.edit("fast", endpoints={"task": {"name": "big"}})
+    cluster.settle()
+    cluster.leaves("fast")
+    cluster.settle()
+    assert cluster.status("fast")["admission"]["slots"] == {"team-a/big": 2}
+    assert cluster.control("fast").slots == {"team-a/big": 2}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -598,6 +698,30 @@ def test_looks_of_all_runs_of_a_program_are_counted() -> None:
     assert cluster.entry("second")["testLooks"] == {TEST_DIGEST: 1}
 
 
+def test_each_judgement_is_a_look_also_a_second_one_of_the_same_run() -> None:
+    cluster = a_cluster()
+    a_run_that_ended(cluster)
+    cluster.edit("fast", rerun="2")
+    running(cluster)
+    assert frozen(cluster, 2).test_looks == 1
+    cluster.ends("fast")
+    cluster.settle()
+    assert cluster.entry("fast")["testLooks"] == {TEST_DIGEST: 2}
+
+
+def test_a_deaf_watch_does_not_make_a_pod_seem_silent() -> None:
+    cluster = a_cluster()
+    a_run_is(cluster)
+    running(cluster)
+    cluster.fall_behind()
+    for _ in range(4):
+        cluster.pass_time(minutes=5)
+        cluster.reports("fast", calls=10)
+    cluster.settle()
+    assert cluster.jobs("fast") == ["orun-fast-1"]
+    assert cluster.status("fast")["phase"] == Phase.RUNNING
+
+
 @pytest.mark.parametrize(
     ("optimizer", "budget", "want"),
     [
@@ -625,6 +749,21 @@ def test_a_kept_result_of_the_same_inputs_is_reused_with_no_call(
         assert status["scores"]["test"] == {"baseline": "50", "candidate": "80"}
         assert "usage" not in status
         OptimizationRunStatus.model_validate(status)
+
+
+def test_a_reused_result_is_told_without_the_figures_of_an_earlier_attempt() -> None:
+    cluster = a_cluster()
+    a_run_is(cluster, {"seed": 1}, name="second")
+    running(cluster, "second")
+    cluster.ends("second", calls=60)
+    cluster.settle()
+    a_run_that_ended(cluster)
+    assert {"gate", "startTime"} <= cluster.status("fast").keys()
+    cluster.edit("fast", seed=1)
+    cluster.settle()
+    status = cluster.status("fast")
+    assert (status["outcome"], status["attempt"]) == ("Reused", 2)
+    assert not {"gate", "progress", "startTime", "effective"} & status.keys()
 
 
 def test_a_deleted_and_recreated_run_goes_on_with_the_budget_that_is_left() -> None:
@@ -664,6 +803,36 @@ def test_a_new_object_waits_until_what_its_predecessor_owned_is_gone() -> None:
     cluster.catch_up()
     cluster.settle()
     assert cluster.jobs_made == ["orun-fast-1", "orun-fast-2"]
+
+
+def test_a_new_object_waits_for_the_last_config_map_of_its_predecessor() -> None:
+    cluster = a_cluster()
+    a_run_that_ended(cluster, Reason.AUTHENTICATION_FAILED)
+    channel = ("ConfigMap", NAMESPACE, "orun-fast-pod")
+    old = cluster.server[channel]
+    cluster.remove("OptimizationRun", "fast")
+    cluster.server[channel] = old
+    cluster.catch_up()
+    a_run_is(cluster)
+    cluster.settle()
+    assert cluster.condition("fast", "Complete") == ("False", "PodLeft")
+    assert cluster.message("fast", "Complete") == "ConfigMap orun-fast-pod is on its way out"
+
+
+def test_an_attempts_name_is_never_used_for_other_inputs_though_account_and_status_were_lost() -> None:
+    cluster = a_cluster()
+    a_run_is(cluster)
+    running(cluster)
+    cluster.edit("fast", suspend=True)
+    cluster.settle()
+    cluster.leaves("fast")
+    cluster.settle()
+    cluster.remove("ConfigMap", names.program_account("triage"))
+    cluster.lose_status("fast")
+    cluster.edit("fast", suspend=False, seed=1)
+    cluster.settle()
+    assert frozen(cluster, 2).seed == 1
+    assert cluster.job("fast")["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"] == "orun-fast-2-spec"
 
 
 @pytest.mark.parametrize("reason", [Reason.COMPLETED, Reason.BUDGET_EXHAUSTED, Reason.INVALID_METRIC])

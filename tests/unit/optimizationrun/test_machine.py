@@ -283,7 +283,7 @@ class Life(RuleBasedStateMachine):
             if known in ENDED and after not in ENDED:
                 assert self.touched[run] or self._failed_for_its_program(run), f"{run} left {before} by itself"
             if Phase(after) in ENDED:
-                self.touched[run] = False
+                self.touched[run] = self._asks_for_more(run)
         self.seen_phases = len(self.cluster.phases)
 
     @invariant()
@@ -365,6 +365,13 @@ class Life(RuleBasedStateMachine):
     def _open(self, run: str) -> bool:
         entry = self._entry(run)
         return bool(entry.get("tries", 0) > entry.get("settled", 0))
+
+    def _asks_for_more(self, run: str) -> bool:
+        """Whether something was edited before the end, which begins a new attempt after it: not seen yet, or a rerun."""
+        body = self.cluster.server["OptimizationRun", NAMESPACE, run]
+        rerun = body["spec"].get("rerun")
+        unseen = body["metadata"]["generation"] != (body.get("status") or {}).get("observedGeneration")
+        return unseen or (rerun is not None and rerun != self._entry(run).get("rerun"))
 
     def _failed_for_its_program(self, run: str) -> bool:
         ended = self._entry(run).get("ended") or {}

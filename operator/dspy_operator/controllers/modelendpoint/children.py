@@ -19,7 +19,6 @@ LOADER_PORT = 8090
 DEFAULT_CONTEXT = 4096
 """Ollama's own choice depends on the memory of the GPU: unpinned, the same endpoint is another one on another node."""
 MODELS_FOLDER = "/models"
-ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECONDS = 3607
 """What the API server gives to pods by default; the kubelet renews it."""
 GRACE_SECONDS = 30
@@ -245,7 +244,7 @@ def _loader_container(owner: Owner, ollama: OllamaProvider, image: str, pull_pol
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "192Mi"}},
         "securityContext": _confined(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": "account", "mountPath": ACCOUNT_FOLDER, "readOnly": True}],
+        "volumeMounts": [{"name": "account", "mountPath": names.ACCOUNT_FOLDER, "readOnly": True}],
     }
 
 

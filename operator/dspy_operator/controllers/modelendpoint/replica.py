@@ -15,18 +15,9 @@ from pydantic import ValidationError
 from dspy_operator.api.reasons import EndpointReason
 from dspy_operator.contract import names
 from dspy_operator.contract.documents import LoaderProgress
+from dspy_operator.controllers.pods import IMAGE_REASONS
 from dspy_operator.engine.plan import Body
 
-_IMAGE = frozenset(
-    {
-        "ErrImagePull",
-        "ImagePullBackOff",
-        "InvalidImageName",
-        "ErrImageNeverPull",
-        "ImageInspectError",
-        "RegistryUnavailable",
-    }
-)
 _NOT_MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError"})
 _DEATHS = 2
 """Ends of a container, from which on it is a loop and no accident."""
@@ -102,7 +93,7 @@ def look(pod: Body, progress: LoaderProgress | None) -> Replica:
 def _trouble(container: Mapping[str, Any], *, pulls: bool) -> tuple[EndpointReason, str] | None:
     waiting = (container.get("state") or {}).get("waiting") or {}
     reason, words = waiting.get("reason", ""), waiting.get("message", "")
-    if reason in _IMAGE:
+    if reason in IMAGE_REASONS:
         # Back-off and pull take turns, with the same words behind this one.
         return (
             EndpointReason.IMAGE_PULL_FAILED,

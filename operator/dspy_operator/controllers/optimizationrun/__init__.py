@@ -2,5 +2,6 @@
 
 What is true is derived on each pass from the spec, the children and the account (`<program>-account`), never from the phase
 before. Read in this order: `transitions` (what a run may go through), `account` (what survives everything), `tries` (what
-became of a try), `endings` (what an end means), `decide` (what to do now).
+became of a try), `endings` (what an end means), `decide` (the order of a pass) with its steps `settle`, `live`, `attempts`,
+`start`, `over`; `draft` is what they all look at, `told` and `figures` are the status.
 """

@@ -28,8 +28,8 @@ class Refusal:
 
     @property
     def waits(self) -> bool:
-        """Whether somebody else's doing recovers it, so that nothing is stalled."""
-        return bool(self.waiting_for)
+        """Whether somebody else's doing recovers it, so that nothing is stalled. Prices do not come by themselves."""
+        return bool(self.waiting_for) and self.reason is not RunReason.PRICING_MISSING
 
 
 def program_missing(run: OptimizationRun, known: Sequence[str]) -> Refusal:
@@ -81,10 +81,18 @@ def _closed(spec: ModelEndpointSpec, namespace: str) -> str | None:
     return None
 
 
-def refused_inputs(failure: RunFailed) -> Refusal:
-    """What `resolve` refuses, in the run's own reasons."""
-    path = f"{failure.path}: " if failure.path else ""
-    return Refusal(RunReason(failure.reason.value), f"{path}{failure.message}")
+def refused_inputs(failure: RunFailed, endpoints: Mapping[str, EndpointSeen]) -> Refusal:
+    """What `resolve` refuses, in the run's own reasons.
+
+    Args:
+        endpoints: by `namespace/name`; a missing price is looked for again when the one that lacks it changes.
+    """
+    path, reason = f"{failure.path}: " if failure.path else "", RunReason(failure.reason.value)
+    waiting_for = ""
+    if reason is RunReason.PRICING_MISSING:
+        unpriced = [key for key, endpoint in endpoints.items() if endpoint.typed.spec.pricing is None]
+        waiting_for = f"ModelEndpoint {next(iter(unpriced or endpoints))}"
+    return Refusal(reason, f"{path}{failure.message}", waiting_for)
 
 
 def budget_too_small(run: OptimizationRun, spec: RunSpec, test_rows: int) -> Refusal | None:

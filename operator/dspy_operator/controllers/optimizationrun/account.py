@@ -16,9 +16,8 @@ from pydantic import ValidationError
 from dspy_operator.api.fields import parse_duration
 from dspy_operator.api.optimizationrun import Budget, OptimizationRunSpec
 from dspy_operator.contract import names
-from dspy_operator.contract.documents import Account, AccountEntry, KeptResult, Result
-from dspy_operator.contract.exits import Exit
-from dspy_operator.contract.runspec import Document, RunSpec, Usage
+from dspy_operator.contract.documents import Account, AccountEntry, KeptResult
+from dspy_operator.contract.runspec import Document, Usage
 from dspy_operator.engine.plan import Body
 
 MESSAGE_CHARACTERS = 512
@@ -237,31 +236,6 @@ def settled(entry: Entry, used: Usage, seconds: float) -> Entry:
             "reserved": Usage(),
         }
     )
-
-
-def judged(entry: Entry, account: Account, spec: RunSpec, result: Result, budget: Budget) -> Entry:
-    """With the result's look at the test rows, and the result itself where it may be used again."""
-    looks, inputs = dict(entry.test_looks), dict(entry.inputs)
-    if result.dataset is not None and result.gate is not None and result.gate.p is not None:
-        # The same judgement settled twice is one look; of other runs that looked meanwhile none is lost.
-        digest = result.dataset.test_digest
-        mine, look = looks.get(digest, 0), result.gate.look
-        others = account.looks(digest) - mine
-        looks[digest] = max(mine, look - others, look - spec.test_looks)
-    if (
-        result.exit == Exit.COMPLETED
-        and spec.mode == "Run"
-        and result.outcome is not None
-        and result.candidate is not None
-    ):
-        inputs[spec.input_digest] = KeptResult(
-            outcome=result.outcome,
-            candidate=result.candidate,
-            scores=result.scores,
-            budget=budget,
-            resolved=result.resolved,
-        )
-    return entry.model_copy(update={"test_looks": looks, "inputs": inputs})
 
 
 def kept_result(account: Account, input_digest: str, spec: OptimizationRunSpec) -> tuple[str, KeptResult] | None:

@@ -11,11 +11,12 @@ from dspy_operator.controllers.optimizationrun import accept, figures
 from dspy_operator.controllers.optimizationrun import account as accounts
 from dspy_operator.controllers.optimizationrun.accept import Refusal
 from dspy_operator.controllers.optimizationrun.account import Ended
-from dspy_operator.controllers.optimizationrun.draft import Draft, attempt_of
+from dspy_operator.controllers.optimizationrun.draft import Draft
 from dspy_operator.controllers.optimizationrun.facts import Decision, Following
 from dspy_operator.controllers.optimizationrun.inputs import freeze
 from dspy_operator.controllers.optimizationrun.over import end_here
 from dspy_operator.controllers.optimizationrun.transitions import Phase
+from dspy_operator.controllers.pods import attempt_of
 
 VALIDATED = frozenset({Exit.INVALID_PROGRAM, Exit.INVALID_DATASET, Exit.INVALID_METRIC})
 """Ends that the program is to blame for: nothing was called, and a program put right is enough."""
@@ -93,7 +94,7 @@ def froze(draft: Draft, following: Following) -> Following | Decision:
             image=draft.facts.image,
         )
     except RunFailed as failure:
-        return draft.refuses(accept.refused_inputs(failure), following)
+        return draft.refuses(accept.refused_inputs(failure, draft.endpoints(following)), following)
     refusal = accept.budget_too_small(draft.run, frozen.spec, dataset.get("test", 0))
     if refusal is not None:
         return draft.refuses(refusal, following)

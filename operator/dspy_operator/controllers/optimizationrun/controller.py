@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -10,13 +10,11 @@ from dspy_operator.api.objects import InvalidObject, ModelEndpoint, Optimization
 from dspy_operator.api.reasons import RunReason
 from dspy_operator.contract import names
 from dspy_operator.controllers.admission.grants import ADMISSION, Grants
-from dspy_operator.controllers.optimizationrun.account import AccountDamaged, entry_of
-from dspy_operator.controllers.optimizationrun.decide import decide
+from dspy_operator.controllers.optimizationrun.decide import decide, unheard
 from dspy_operator.controllers.optimizationrun.facts import Decision, Facts
 from dspy_operator.controllers.optimizationrun.inputs import EndpointSeen, roles_of
 from dspy_operator.controllers.optimizationrun.pace import held_back
 from dspy_operator.controllers.optimizationrun.told import stuck
-from dspy_operator.controllers.optimizationrun.tries import Channel, has_ended, of_try, unfinished
 from dspy_operator.engine.plan import Body, Key, Plan, Ref, Settings, World
 
 KNOWN_NAMES = 20
@@ -70,7 +68,12 @@ class OptimizationRunController:
                 key, body, stuck(body, RunReason.INVALID_SPEC, str(invalid), world.now(), accepted=False), world
             )
         assert isinstance(run, OptimizationRun)
-        decision = decide(await self._facts(key, body, run, world))
+        facts = self._facts(key, body, run, world)
+        if unheard(facts):
+            # Pods and ConfigMaps are watched apart, and a watch may be deaf: the pod's last words may be there and not here.
+            said = await world.read(Ref("v1", "ConfigMap", key.namespace, names.run_channel(key.name)))
+            facts = replace(facts, channel=said or facts.channel)
+        decision = decide(facts)
         return self._paced(key, body, self._asked(key, decision), world)
 
     def _asked(self, key: Key, decision: Decision) -> Plan:
@@ -80,7 +83,7 @@ class OptimizationRunController:
             return replace(plan, wake=(*plan.wake, ADMISSION))
         return plan
 
-    async def _facts(self, key: Key, body: Body, run: OptimizationRun, world: World) -> Facts:
+    def _facts(self, key: Key, body: Body, run: OptimizationRun, world: World) -> Facts:
         children = tuple(world.children(key))
         program = world.get("PromptProgram", key.namespace, run.spec.program_ref.name)
         if program is not None and "deletionTimestamp" in program["metadata"]:
@@ -101,13 +104,13 @@ class OptimizationRunController:
             endpoints=endpoints,
             account=account,
             children=children,
-            channel=await _channel(key, children, account, world),
+            channel=_channel(key, children),
             answer=self._grants.answer(key),
             revisions=_revisions(key.namespace, run.spec.program_ref.name, world),
             image=self._settings.runner_image,
             pull_policy=self._settings.image_pull_policy,
             known_programs=_few(world.all("PromptProgram", key.namespace)) if program is None else (),
-            known_endpoints=_few(world.all("ModelEndpoint")) if len(endpoints) < len(wanted) else (),
+            known_endpoints=_few(_open_to(key.namespace, world)) if len(endpoints) < len(wanted) else (),
             foreign=tuple(world.foreign(key)),
         )
 
@@ -155,24 +158,9 @@ def _endpoint(name: str, world: World) -> EndpointSeen | None:
     return EndpointSeen(typed, body)
 
 
-async def _channel(key: Key, children: Sequence[Body], account: Body | None, world: World) -> Body | None:
-    """The run's channel, from the API server where a pod has ended and its last words are not in the cache.
-
-    Pods and ConfigMaps are watched apart: the end of a pod may be known before what it said a second earlier.
-    """
+def _channel(key: Key, children: Iterable[Body]) -> Body | None:
     name = names.run_channel(key.name)
-    channel = next((of for of in children if of["kind"] == "ConfigMap" and of["metadata"]["name"] == name), None)
-    try:
-        entry = entry_of(account, key.name)
-    except AccountDamaged:
-        return channel
-    if entry is None or entry.open_try is None:
-        return channel
-    pods, jobs = (of_try(children, kind, entry.tries) for kind in ("Pod", "Job"))
-    alive = not all(map(has_ended, pods)) if pods else any(map(unfinished, jobs))
-    if alive or Channel.of(channel, entry.attempt, entry.tries).result is not None:
-        return channel
-    return await world.read(Ref("v1", "ConfigMap", key.namespace, name)) or channel
+    return next((of for of in children if of["kind"] == "ConfigMap" and of["metadata"]["name"] == name), None)
 
 
 def _revisions(namespace: str, program: str, world: World) -> dict[str, str]:
@@ -185,6 +173,14 @@ def _revisions(namespace: str, program: str, world: World) -> dict[str, str]:
             if digest:
                 found[digest] = metadata["name"]
     return found
+
+
+def _open_to(namespace: str, world: World) -> Iterable[Body]:
+    """Endpoints that a message may name: what else there is in other namespaces is not this one's business."""
+    for body in world.all("ModelEndpoint"):
+        access = (body.get("spec") or {}).get("access") or {}
+        if body["metadata"]["namespace"] == namespace or (access.get("namespaces") or {}).get("from") == "All":
+            yield body
 
 
 def _few(bodies: Iterable[Body]) -> tuple[str, ...]:

@@ -43,6 +43,17 @@ def decide(facts: Facts) -> Decision:
     return replace(decision, plan=replace(decision.plan, guarded=(Guarded(body),)))
 
 
+def unheard(facts: Facts) -> bool:
+    """Whether the open try is over as far as these facts show, and its pod's last words are not among them."""
+    draft = Draft(facts)
+    try:
+        draft.entry = _known(draft)
+    except AccountDamaged:
+        return False
+    state = _open_state(draft)
+    return isinstance(state, Over) and state.ending.result is None
+
+
 def _known(draft: Draft) -> Entry:
     """What the account knows of this object; what the status does where the account has no word of it.
 
@@ -76,7 +87,7 @@ def _open_state(draft: Draft) -> State | None:
         pending=draft.deadline("pending"),
         progress=draft.deadline("progress"),
         keeps_journal=children.keeps_journal(draft.spec),
-        slots=sum(draft.held().values()),
+        slots=draft.on_the_wire(),
     )
     seen = draft.before.get("jobName") == names.run_job(draft.name, try_)
     return observe(draft.entry, draft.mine, draft.heard(), limits, draft.now, seen=seen)

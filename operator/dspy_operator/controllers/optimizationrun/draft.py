@@ -37,7 +37,8 @@ from dspy_operator.controllers.optimizationrun.inputs import (
 )
 from dspy_operator.controllers.optimizationrun.told import Story, status_of
 from dspy_operator.controllers.optimizationrun.transitions import Phase
-from dspy_operator.controllers.optimizationrun.tries import Channel, of_try, try_of
+from dspy_operator.controllers.optimizationrun.tries import Channel, last_told
+from dspy_operator.controllers.pods import attempt_of, of_try, try_of
 from dspy_operator.controllers.runnerpod import Owner, owned_by
 from dspy_operator.engine.conditions import timestamp
 from dspy_operator.engine.plan import Body, Delete, Event, Plan, Ref
@@ -129,7 +130,7 @@ class Draft:
     def refuses(self, refusal: Refusal, following: Following) -> Decision:
         """Not accepted, as things are."""
         told = self.kept(following)
-        if refusal.waits:
+        if refusal.waiting_for:
             told["queue"] = {"waitingFor": refusal.waiting_for}
         story = Story(Phase.REJECTED, refusal.reason, refusal.message, refused=refusal, figures=told)
         return Decision(self.plan(story))
@@ -161,7 +162,7 @@ class Draft:
     def of_the_try(self) -> dict[str, Any]:
         """Job and start of the try that has one."""
         job = next(iter(of_try(self.mine, "Job", self.entry.tries)), None)
-        if job is None:
+        if job is None or attempt_of(job) != self.entry.attempt:
             return {}
         told = {"jobName": job["metadata"]["name"]}
         if not (self.before.get("attempt") == self.entry.attempt and self.before.get("startTime")):
@@ -203,6 +204,11 @@ class Draft:
             return {}
         live = children.control_in(self.channel())
         return dict(live.slots) if live is not None else {}
+
+    def on_the_wire(self) -> int:
+        """Most requests that the pod may have sent and not told: the status follows what the pod is told, or leads it."""
+        live = children.control_in(self.channel())
+        return max(sum(self.held().values()), sum(live.slots.values()) if live is not None else 0)
 
     def slots(self) -> dict[str, int]:
         """The same after an edit of `concurrency`: fewer at once, more when admission gives them."""
@@ -293,9 +299,9 @@ class Draft:
         return [child for child in self.mine if child["kind"] == "Job"]
 
     def last_try(self) -> int:
-        """The highest number that was ever used, also where the account was lost."""
+        """The highest number that was ever used, also where the account was lost, or the status, or both."""
         seen = [try_of(child) for child in self.facts.children if child["kind"] in ("Job", "Pod")]
-        return max(self.entry.tries, int(self.before.get("try", 0)), *seen)
+        return max(self.entry.tries, int(self.before.get("try", 0)), last_told(self.channel()), *seen)
 
     def deadline(self, which: Literal["pending", "progress"]) -> timedelta:
         """How long the run may stand still."""
@@ -313,9 +319,3 @@ class Draft:
 def component(child: Body) -> str:
     """What a child is, a names.Component."""
     return str((child["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT, ""))
-
-
-def attempt_of(child: Body) -> int:
-    """The attempt that a child is of; 0 where its label does not tell."""
-    label = (child["metadata"].get("labels") or {}).get(names.LABEL_ATTEMPT, "")
-    return int(label) if label.isdecimal() else 0

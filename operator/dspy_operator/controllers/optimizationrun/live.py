@@ -21,10 +21,10 @@ from dspy_operator.controllers.optimizationrun.tries import (
     Waiting,
     Working,
     has_ended,
-    of_try,
-    try_of,
+    lost_at,
     unfinished,
 )
+from dspy_operator.controllers.pods import of_try, try_of
 from dspy_operator.engine.plan import Body
 
 
@@ -102,6 +102,9 @@ def _deadline_ahead(draft: Draft, state: State) -> timedelta:
         ahead = state.since + draft.deadline("pending") - draft.now
     else:
         ahead = draft.deadline("progress")  # counted anew from each sign of life
+    lost = lost_at(of_try(draft.mine, "Pod", draft.entry.tries))
+    if lost is not None and lost > draft.now:
+        ahead = min(ahead, lost - draft.now)
     return max(timedelta(seconds=1), ahead)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from dspy_operator.controllers.optimizationrun.transitions import ENDED, Phase
+from dspy_operator.controllers.optimizationrun.transitions import Phase
 
 LIVE_INTERVAL = timedelta(seconds=15)
 """A pod reports every 5 s; 1,000 runs at one write each 15 s are 67 writes/s, which an API server carries."""
@@ -26,7 +26,7 @@ def held_back(before: Mapping[str, Any], wanted: Mapping[str, Any], last: dateti
         before: the status as it is.
         last: when it was last written, or first seen.
     """
-    if before == wanted or wanted.get("phase") in ENDED or _settled(before) != _settled(wanted):
+    if before == wanted or _settled(before) != _settled(wanted):
         return None
     interval = WAITING_INTERVAL if wanted.get("phase") == Phase.QUEUED else LIVE_INTERVAL
     wait = last + interval - now

@@ -20,7 +20,7 @@ def settle(draft: Draft, ending: Ending) -> None:
     entry = accounts.settled(entry, ending.used, ending.seconds)
     if ending.result is not None and frozen is not None:
         whole = accounts.whole(draft.facts.account)
-        entry = accounts.judged(entry, whole, frozen.spec, ending.result, draft.spec.budget)
+        entry = entry.judged(whole, frozen.spec, ending.result, draft.spec.budget)
     backoff = entry.backoff or Backoff()
     match ending.kind:
         case Kind.COMPLETE | Kind.FAILED:

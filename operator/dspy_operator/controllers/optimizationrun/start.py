@@ -13,13 +13,14 @@ from dspy_operator.controllers.admission.grants import Granted, Waits
 from dspy_operator.controllers.optimizationrun import accept, children, figures
 from dspy_operator.controllers.optimizationrun import account as accounts
 from dspy_operator.controllers.optimizationrun.account import Entry
-from dspy_operator.controllers.optimizationrun.draft import LOOK_AGAIN, Draft, attempt_of, component
+from dspy_operator.controllers.optimizationrun.draft import LOOK_AGAIN, Draft, component
 from dspy_operator.controllers.optimizationrun.endings import overdue
 from dspy_operator.controllers.optimizationrun.facts import Decision, Following
 from dspy_operator.controllers.optimizationrun.over import end_here
 from dspy_operator.controllers.optimizationrun.told import Story
 from dspy_operator.controllers.optimizationrun.transitions import Phase
-from dspy_operator.controllers.optimizationrun.tries import is_lost, try_of
+from dspy_operator.controllers.optimizationrun.tries import is_lost
+from dspy_operator.controllers.pods import attempt_of, try_of
 from dspy_operator.controllers.runnerpod import owned_by
 from dspy_operator.engine.conditions import parse_timestamp, timestamp
 from dspy_operator.engine.plan import Event, Plan

@@ -15,12 +15,9 @@ from dspy_operator.contract.documents import Progress, Result
 from dspy_operator.contract.runspec import Usage
 from dspy_operator.controllers.optimizationrun.account import Entry, most, plus, total
 from dspy_operator.controllers.optimizationrun.endings import Ending, Kind, kind_of, overdue, reason_in, reason_of
+from dspy_operator.controllers.pods import IMAGE_REASONS, LOST_AFTER, ON_ITS_WAY, of_try
 from dspy_operator.engine.conditions import parse_timestamp
 from dspy_operator.engine.plan import Body
-
-LOST_AFTER = timedelta(seconds=60)
-"""A pod that should have ended this long ago is on a node that nobody reaches: a kubelet that works needs seconds."""
-PULLING_FAILS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 
 @dataclass(frozen=True)
@@ -97,6 +94,13 @@ class Channel:
         )
 
 
+def last_told(body: Body | None) -> int:
+    """The highest try that a channel has a word of, of any attempt; 0 without one."""
+    data = (body or {}).get("data") or {}
+    found = (_document(Progress, data.get(names.KEY_PROGRESS)), _document(Result, data.get(names.KEY_RESULT)))
+    return max((int(document.try_) for document in found if document is not None), default=0)
+
+
 def _document(model: type[Any], text: str | None) -> Any:
     if text is None:
         return None
@@ -104,17 +108,6 @@ def _document(model: type[Any], text: str | None) -> Any:
         return model.model_validate_json(text)
     except ValidationError:
         return None
-
-
-def of_try(children: Iterable[Body], kind: str, try_: int) -> list[Body]:
-    """Jobs or pods of one try."""
-    return [child for child in children if child["kind"] == kind and try_of(child) == try_]
-
-
-def try_of(child: Body) -> int:
-    """The try that a Job or pod is of; 0 where its label does not tell."""
-    label = (child["metadata"].get("labels") or {}).get(names.LABEL_TRY, "")
-    return int(label) if label.isdecimal() else 0
 
 
 def unfinished(job: Body) -> bool:
@@ -132,6 +125,12 @@ def is_lost(pod: Body, now: datetime) -> bool:
     """Whether a pod that is to go has outstayed what a node that answers would take."""
     going = pod["metadata"].get("deletionTimestamp")
     return going is not None and not has_ended(pod) and now - parse_timestamp(going) >= LOST_AFTER
+
+
+def lost_at(pods: Iterable[Body]) -> datetime | None:
+    """When a pod that is to go will count as lost; None where none is to go. Nothing else wakes the run then."""
+    going = [pod["metadata"]["deletionTimestamp"] for pod in pods if "deletionTimestamp" in pod["metadata"]]
+    return min(map(parse_timestamp, going)) + LOST_AFTER if going else None
 
 
 def observe(
@@ -334,13 +333,13 @@ def _why_not(pod: Body | None) -> tuple[RunReason, str]:
     status = pod.get("status") or {}
     for container in status.get("containerStatuses") or ():
         waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") in PULLING_FAILS:
+        if waiting.get("reason") in IMAGE_REASONS:
             words = waiting.get("message") or waiting["reason"]
             return (
                 RunReason.RUNNER_IMAGE_UNAVAILABLE,
                 f"{container.get('image', 'the image')} cannot be pulled: {words}",
             )
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+        if waiting.get("reason") not in (None, *ON_ITS_WAY):
             return RunReason.STARTING, f"the pod waits: {waiting['reason']} {waiting.get('message', '')}".rstrip()
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":

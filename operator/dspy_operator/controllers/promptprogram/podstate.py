@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from dspy_operator.contract import names
+from dspy_operator.controllers.pods import IMAGE_REASONS, LOST_AFTER, ON_ITS_WAY
 from dspy_operator.engine.conditions import parse_timestamp
 from dspy_operator.engine.plan import Body
-
-IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-ON_ITS_WAY = frozenset({"ContainerCreating", "PodInitializing"})
-LOST_AFTER = timedelta(seconds=60)
-"""A pod that is still there so long after its deletion is on a node that does not answer. A validation has no journal:
-what such a pod may yet say is of another try, and ignored."""
-
-
-def number(child: Body, label: str) -> int:
-    """LABEL_ATTEMPT or LABEL_TRY of a child; 0 where it has none."""
-    text = (child["metadata"].get("labels") or {}).get(label, "")
-    return int(text) if text.isdigit() else 0
 
 
 def finished_at(job: Body) -> datetime | None:
@@ -32,7 +20,10 @@ def finished_at(job: Body) -> datetime | None:
 
 
 def is_in_the_way(pod: Body, now: datetime) -> bool:
-    """Whether a pod of another try may still patch the channel."""
+    """Whether a pod of another try may still patch the channel.
+
+    A validation has no journal: what a lost pod may yet say is of another try, and ignored.
+    """
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return False
     leaving = pod["metadata"].get("deletionTimestamp")
@@ -73,11 +64,6 @@ def silent_end(job: Body, pods: Iterable[Body]) -> str:
         if condition["type"] == "Failed" and condition.get("reason") not in (None, "BackoffLimitExceeded"):
             return f"{condition['reason']}: {condition.get('message', '')}".rstrip(": ")
     return "the pod left nothing behind"
-
-
-def of_try(pods: Iterable[Body], try_: int) -> tuple[Body, ...]:
-    """The pods of one try."""
-    return tuple(pod for pod in pods if number(pod, names.LABEL_TRY) == try_)
 
 
 def _waiting(pods: Iterable[Body]) -> Iterator[tuple[str, str]]:

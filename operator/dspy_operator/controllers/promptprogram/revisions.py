@@ -11,13 +11,9 @@ from dspy_operator.contract.digests import revision_digest
 from dspy_operator.controllers.runnerpod import Owner
 from dspy_operator.engine.plan import Body, Guarded
 
-MOST_BYTES = 900 * 1024
-"""Of a revision's files together: an object of Kubernetes holds 1 MiB, names and metadata included."""
 DEFAULT_HISTORY = 10
 DIGITS = (8, 12, 16, 24, 32, 64)
 """Of a digest in a name; more where the name is taken."""
-PROOF = ("program.py", "program.json", "prompts.json")
-"""The files that are the revision; what else there is lies beside it."""
 ANNOTATION_RUN = "dspy-operator.io/run"
 """On a revision: the run that found it first; a baseline has none."""
 ANNOTATION_MADE_BY = "dspy-operator.io/program-uid"
@@ -137,9 +133,9 @@ def verified_digest(config_map: Body) -> str | None:
 
 def digest_of(files: Mapping[str, str]) -> str | None:
     """The revision digest of files; None where one of the three is missing."""
-    if not all(name in files for name in PROOF):
+    if not all(name in files for name in names.REVISION_PROGRAM):
         return None
-    program_py, program_json, prompts_json = (files[name].encode() for name in PROOF)
+    program_py, program_json, prompts_json = (files[name].encode() for name in names.REVISION_PROGRAM)
     return revision_digest(program_py, program_json, prompts_json)
 
 
@@ -150,10 +146,10 @@ def check_size(files: Mapping[str, str]) -> None:
         TooLarge: with the largest files and what makes them smaller.
     """
     sizes = {name: len(content.encode()) for name, content in files.items()}
-    if (total := sum(sizes.values())) > MOST_BYTES:
+    if (total := sum(sizes.values())) > names.REVISION_BYTES:
         largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:3]
         raise TooLarge(
-            f"the revision has {total} bytes, {MOST_BYTES} fit "
+            f"the revision has {total} bytes, {names.REVISION_BYTES} fit "
             f"({', '.join(f'{name} {sizes[name]}' for name in largest)}): fewer or shorter demonstrations, "
             "or dataset.exportRows: false, make it smaller"
         )

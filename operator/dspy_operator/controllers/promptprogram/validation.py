@@ -21,6 +21,7 @@ from dspy_operator.contract.digests import program_digest
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.exits import Exit, Reason
 from dspy_operator.controllers import runnerpod
+from dspy_operator.controllers.pods import attempt_of, of_try, try_of
 from dspy_operator.controllers.promptprogram import podstate
 from dspy_operator.controllers.promptprogram.revisions import Shelf, TooLarge, check_size, digest_of, files_in
 from dspy_operator.controllers.promptprogram.seen import Seen
@@ -85,7 +86,7 @@ class _Attempt:
     def of(spec: Body) -> _Attempt:
         mounts = json.loads((spec.get("data") or {}).get(runnerpod.KEY_MOUNTS, "{}"))
         subject = (spec["metadata"].get("annotations") or {}).get(names.ANNOTATION_DIGEST, "")
-        return _Attempt(podstate.number(spec, names.LABEL_ATTEMPT), subject, mounts.get("image", ""))
+        return _Attempt(attempt_of(spec), subject, mounts.get("image", ""))
 
 
 def subject_of(program: PromptProgram, rows: str) -> str:
@@ -124,7 +125,7 @@ class _History:
         self._seen = seen
         self._shelf = shelf
         self._specs = sorted(seen.of(names.Component.SPEC, "ConfigMap"), key=lambda spec: _Attempt.of(spec).number)
-        self._jobs = {podstate.number(job, names.LABEL_TRY): job for job in seen.of(names.Component.JOB, "Job")}
+        self._jobs = {try_of(job): job for job in seen.of(names.Component.JOB, "Job")}
         self._pods = tuple(seen.of(names.Component.JOB, "Pod"))
         self._channel = next(iter(seen.of(names.Component.CHANNEL, "ConfigMap")), None)
         self._result = _result_in(self._channel)
@@ -173,7 +174,7 @@ class _History:
         if "deletionTimestamp" in job["metadata"]:
             return _held("the Job of the last try is being removed")
         ended = podstate.finished_at(job)
-        pods = podstate.of_try(self._pods, latest)
+        pods = of_try(self._pods, "Pod", latest)
         if ended is not None:
             why = self._why(result, latest) or podstate.silent_end(job, pods)
             return self._failed(attempt, latest, why, ended)
@@ -245,7 +246,7 @@ class _History:
         """A new try, once no earlier one can speak in its place."""
         jobs = [job for number, job in self._jobs.items() if number != try_]
         specs = [spec for spec in self._specs if _Attempt.of(spec).number != attempt]
-        others = [pod for pod in self._pods if podstate.number(pod, names.LABEL_TRY) != try_]
+        others = [pod for pod in self._pods if try_of(pod) != try_]
         if jobs or any(podstate.is_in_the_way(pod, self._seen.now) for pod in others):
             # The attempt is begun before the Jobs go, whose numbers would be lost with them.
             held = _held("the pod of an earlier validation has to be gone first")
