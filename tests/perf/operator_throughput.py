@@ -92,8 +92,8 @@ def of_operator(space: Namespace, runs: int) -> tuple[Measured, list[Request], i
     peak = Peak(process)
     since, cpu, begun = audit.mark(), cpu_of(process), time.monotonic()
     apply_all(space, names)
-    while (done := complete(space)) < runs:
-        assert time.monotonic() - begun < 60 + runs, f"{done} of {runs}:\n{space.operator.end_of_log()}"
+    while len(space.simulator.started) < runs + len(programs) or complete(space) < runs:
+        assert time.monotonic() - begun < 60 + runs, space.operator.end_of_log()
         time.sleep(0.5)
     seconds = time.monotonic() - begun
     used = cpu_of(process) - cpu

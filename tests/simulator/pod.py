@@ -13,6 +13,10 @@ from dspy_operator.contract import names
 from tests.simulator.api import Api, Body, Refused
 
 
+class Denied(Exception):
+    """The pod's Role is gone: so will the pod be in a moment."""
+
+
 class ChannelGone(Exception):
     """The channel's ConfigMap does not exist: the run's object is gone."""
 
@@ -77,6 +81,7 @@ class Container:
 
         Raises:
             ChannelGone: there is none.
+            Denied: the pod may not.
         """
         return await self._channel("PATCH", channel, {"data": dict(keys)})
 
@@ -87,6 +92,8 @@ class Container:
         except Refused as refused:
             if refused.code == 404:
                 raise ChannelGone from None
+            if refused.code == 403:
+                raise Denied from None
             raise
         return dict(found.get("data") or {})
 

@@ -17,7 +17,7 @@ from tests.controlplane.processes import ControlPlane
 from tests.simulator import jobs, kubelet
 from tests.simulator.api import Api, Body, Refused
 from tests.simulator.loader import load
-from tests.simulator.pod import ChannelGone, Container, Files, main_container, mount
+from tests.simulator.pod import ChannelGone, Container, Denied, Files, main_container, mount
 from tests.simulator.runner import Died, Journal, Runner
 from tests.simulator.script import Crash, Death, Play, Server
 
@@ -220,7 +220,7 @@ class Simulator:
         ending = asyncio.create_task(container.terminated.wait())
         await asyncio.wait({loading, ending}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
-            with contextlib.suppress(ChannelGone):
+            with contextlib.suppress(ChannelGone, Denied):
                 loading.result()
                 await status.running(ready=True)
             await ending
@@ -257,8 +257,8 @@ class Simulator:
         finally:
             self._running[what] -= 1
             self._containers.pop(metadata["uid"], None)
-        if container.terminated.is_set():
-            await status.confirm_deletion()
+            if container.terminated.is_set():
+                await status.confirm_deletion()
 
     async def _die(self, how: Crash | Death, status: kubelet.PodStatus, released: Callable[[], bool]) -> None:
         if isinstance(how, Crash):

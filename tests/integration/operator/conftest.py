@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.controlplane.fixture import control_plane
 from tests.controlplane.processes import ControlPlane
 from tests.integration.operator.installation import Operator, an_operator, install
+from tests.integration.operator.mistakes import MISTAKES, make_and_mend
 from tests.integration.operator.namespace import Namespace
 from tests.simulator import Simulator
 
@@ -77,6 +79,19 @@ class Spaces:
         return space
 
 
+@pytest.fixture(scope="session")
+def slow(installed: ControlPlane, _simulator: Simulator, _operator: Operator) -> Iterator[Mapping[str, Future[None]]]:
+    """Mistakes that wait for a clock, all at once and from the start, so that their waiting costs the others nothing.
+
+    Other tests restart and kill the operator meanwhile; that must not matter to them.
+    """
+    made = Spaces(installed, _simulator, _operator)
+    waiting = [mistake for mistake in MISTAKES if mistake.is_slow]
+    pool = ThreadPoolExecutor(len(waiting))
+    yield {mistake.sentence: pool.submit(make_and_mend, mistake, made.new(mistake.sentence)) for mistake in waiting}
+    pool.shutdown(wait=False, cancel_futures=True)  # where another process of the tests asked for them
+
+
 @pytest.fixture(scope="module")
 def spaces(installed: ControlPlane, _simulator: Simulator, _operator: Operator) -> Iterator[Spaces]:
     """Namespaces that live as long as a module's tests."""
@@ -90,7 +105,7 @@ def spaces(installed: ControlPlane, _simulator: Simulator, _operator: Operator) 
 
 @pytest.fixture
 def namespace(
-    request: pytest.FixtureRequest, installed: ControlPlane, simulator: Simulator, operator: Operator
+    request: pytest.FixtureRequest, installed: ControlPlane, simulator: Simulator, operator: Operator, slow: object
 ) -> Iterator[Namespace]:
     """A namespace named after the test, removed in the background afterwards."""
     made = Spaces(installed, simulator, operator)

@@ -126,6 +126,13 @@ class Namespace:
                 )
             time.sleep(0.05)
 
+    def until(self, done: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+        """Until something is so."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < deadline, f"{self.name}: not {what} within {seconds:.0f} s\n{self._picture({})}"
+            time.sleep(0.05)
+
     def wait_gone(self, kind: str, name: str, seconds: float = WAIT_SECONDS) -> None:
         """Until an object is not there."""
         deadline = time.monotonic() + seconds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.integration.acceptance import LONG
 from tests.integration.operator.manifests import a_dataset, a_program, a_run, an_endpoint, an_ollama_endpoint
 from tests.integration.operator.namespace import Namespace
@@ -18,17 +20,22 @@ def test_finished_runs_cost_a_restarted_operator_no_write(namespace: Namespace) 
     namespace.apply(*[a_run(name, seed=seed) for seed, name in enumerate(names)])
     for name in names:
         namespace.condition("OptimizationRun", name, "Complete", "True", seconds=60 + FINISHED)
+        namespace.wait("OptimizationRun", name, points_at_its_revision, "pointing at its revision")
     namespace.condition("ModelEndpoint", "local", "Ready", "True", "ModelLoaded")
     settle(namespace, "before")
     operator.stop()
+    before = {name: namespace.get("OptimizationRun", name)["status"] for name in names}
 
     since = audit.mark()
     operator.start()
     settle(namespace, "after")
 
-    # Of all namespaces of this process's tests; only the sentinel may be written.
+    for name in names:
+        assert namespace.get("OptimizationRun", name)["status"] == before[name]
     writes = [
-        write for write in audit.writes(since=since, user=operator.user) if not write.name.startswith("sentinel-after")
+        write
+        for write in audit.writes(since=since, user=operator.user)
+        if write.namespace == namespace.name and not write.name.startswith("sentinel-after")
     ]
     assert not writes, table(writes) + "\n" + "\n".join(map(str, writes[:10]))
 
@@ -44,9 +51,7 @@ def test_a_run_costs_few_writes(namespace: Namespace) -> None:
     namespace.wait(
         "PromptProgram", "triage", lambda body: "promotedRevision" in body["status"], "promoting the candidate"
     )
-    namespace.wait(
-        "OptimizationRun", "fast", lambda body: "name" in body["status"].get("revision", {}), "pointing at it"
-    )
+    namespace.wait("OptimizationRun", "fast", points_at_its_revision, "pointing at its revision")
     settle(namespace, "after")
 
     all_writes = [
@@ -60,6 +65,11 @@ def test_a_run_costs_few_writes(namespace: Namespace) -> None:
     )
     assert len(of_run) <= MOST_WRITES, table(of_run)
     assert not [write for write in all_writes if write.code >= 400], table(all_writes)
+
+
+def points_at_its_revision(run: dict[str, Any]) -> bool:
+    """The last thing that a run's status gets."""
+    return "name" in run["status"].get("revision", {})
 
 
 def is_of_program(resource: str, name: str) -> bool:

@@ -270,8 +270,9 @@ def test_a_finished_run_is_tidied_up_and_stays(ready: Namespace) -> None:
         ("ConfigMap", "orun-fast-pod"),
     ):
         ready.wait_gone(kind, name)
-    status = ready.get(RUN, "fast")["status"]
-    assert status["phase"] == "Succeeded" and status["revision"]["name"]
+    run = ready.wait(RUN, "fast", lambda body: "name" in body["status"]["revision"], "pointing at its revision")
+    assert run["status"]["phase"] == "Succeeded"
+    assert ready.get("ConfigMap", run["status"]["revision"]["name"])["immutable"]
 
 
 def test_one_run_at_a_time_where_the_program_queues(ready: Namespace) -> None:
