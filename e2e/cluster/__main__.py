@@ -12,6 +12,7 @@ from .command import Failed
 from .step import go_through
 from .steps import docker, kind
 from .steps.binaries import Binaries
+from .steps.fixtures import OllamaProgram
 
 
 def up(arguments: argparse.Namespace) -> None:
@@ -40,9 +41,10 @@ def load(_: argparse.Namespace) -> None:
 
 
 def programs(_: argparse.Namespace) -> None:
-    """Builds the programs only, for tests/controlplane. Needs neither Docker nor root."""
+    """Builds the programs only, for the tests: the control plane's and Ollama. Needs neither Docker nor root."""
+    preflight.refuse_for_programs()
     with cache.lock():
-        go_through([Binaries()])
+        go_through([Binaries(), OllamaProgram()])
 
 
 def status(_: argparse.Namespace) -> None:

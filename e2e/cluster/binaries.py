@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import cache, paths, versions
-from .command import Failed, ask, output_of, run
+from . import cache, paths, toolchain, versions
+from .command import output_of, run
 
 SOURCE = Path(__file__).resolve().parent / "go"
 # hyperkube runs as the program whose name it is started by.
@@ -50,7 +49,7 @@ def present() -> bool:
 
 def build(log: Path) -> None:
     """Five to eight minutes on two cores with an empty Go cache, ten seconds with a full one."""
-    refuse_without_go()
+    go = toolchain.go(SOURCE / "go.mod")
     with cache.publish(folder()) as work:
         environment = {
             "CGO_ENABLED": "0",
@@ -61,12 +60,12 @@ def build(log: Path) -> None:
         }
         flags = ["-v", "-trimpath", "-ldflags", " ".join(linker_flags())]
         for packages in _BUILDS:
-            run(["go", "build", *flags, "-o", f"{work}/", *packages], log=log, env=environment, cwd=SOURCE)
+            run([go, "build", *flags, "-o", f"{work}/", *packages], log=log, env=environment, cwd=SOURCE)
         (work / "server").rename(work / "etcd")  # named after the last part of its package
         for name in [*KUBERNETES_PROGRAMS, "kubectl"]:
             (work / name).symlink_to("hyperkube")
         # kind's node image needs these few files of its source; kept, so that Go is needed only once.
-        kind_source = output_of(["go", "list", "-C", str(SOURCE), "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kind"]).strip()
+        kind_source = output_of([go, "list", "-C", str(SOURCE), "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kind"]).strip()
         copy_writable(Path(kind_source) / "images" / "base" / "files", work / "kind-files")
 
 
@@ -86,22 +85,6 @@ def linker_flags() -> Sequence[str]:
     for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
         flags += [f"-X={package}.{name}={value}" for name, value in stamps.items()]
     return flags
-
-
-def refuse_without_go(go_mod: Path = SOURCE / "go.mod") -> None:
-    """Raises Failed unless Go is there in the version that the module asks for."""
-    wanted = re.search(r"^go (\d+)\.(\d+)", go_mod.read_text(), re.MULTILINE)
-    assert wanted, "go.mod names the Go version it needs"
-    if not shutil.which("go"):
-        raise Failed(
-            f"Go {wanted[1]}.{wanted[2]} or newer is needed to build the cluster's programs, and none is on PATH"
-        )
-    code, said = ask(["go", "env", "GOVERSION"])
-    found = re.search(r"go(\d+)\.(\d+)", said)
-    if code or not found or (int(found[1]), int(found[2])) < (int(wanted[1]), int(wanted[2])):
-        raise Failed(
-            f"Go {wanted[1]}.{wanted[2]} or newer is needed; `go env GOVERSION` says {said.strip() or 'nothing'}"
-        )
 
 
 def copy_writable(source: Path, target: Path) -> None:

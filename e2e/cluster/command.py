@@ -35,13 +35,13 @@ def run(
     It ends when we are killed; contained (only as root), so does every process that it has started.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    words = [str(word) for word in args]
+    words = _words(args)
     with log.open("a") as output:
         output.write(f"$ {' '.join(words)}\n")
         output.flush()
         try:
             ended = subprocess.run(
-                [*(_ALL_DIE_WITH_PARENT if contained else _DIE_WITH_PARENT), *words],
+                [*_tied_to_us(contained), *words],
                 input=stdin.encode() if stdin is not None else None,
                 stdin=subprocess.DEVNULL if stdin is None else None,
                 stdout=output,
@@ -54,6 +54,37 @@ def run(
             raise Failed(f"{words[0]} is not installed") from error
     if ended.returncode:
         raise Failed(f"{words[0]} ended with {ended.returncode}; the end of {log}:\n{last_lines(log, 15)}")
+
+
+def run_beside(
+    commands: Sequence[tuple[Sequence[str | Path], Mapping[str, str]]], *, log: Path, contained: bool = False
+) -> None:
+    """Runs programs beside each other, each with what it has in its environment besides ours, as `run` does one."""
+    with log.open("a") as output:
+        started = []
+        for args, environment in commands:
+            output.write(f"$ {' '.join(_words(args))}\n")
+            output.flush()
+            words = [*_tied_to_us(contained), *_words(args)]
+            environment = {**os.environ, **environment}
+            program = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+            started.append(program)
+        try:
+            codes = [program.wait() for program in started]
+        finally:
+            for program in started:
+                program.kill()  # only where we are interrupted: each has ended else
+    if any(codes):
+        names = ", ".join(str(args[0]) for args, _ in commands)
+        raise Failed(f"{names} ended with {codes}; the end of {log}:\n{last_lines(log, 15)}")
+
+
+def _words(args: Sequence[str | Path]) -> list[str]:
+    return [str(word) for word in args]
+
+
+def _tied_to_us(contained: bool) -> list[str]:
+    return _ALL_DIE_WITH_PARENT if contained else _DIE_WITH_PARENT
 
 
 def pipe(source: Sequence[str | Path], sink: Sequence[str | Path], *, log: Path) -> None:

@@ -76,14 +76,14 @@ def a_build_is_killed() -> None:
     ask(["docker", "image", "rm", "-f", node_image.image(), NODE.image])
     shutil.rmtree(NODE.tar.parent, ignore_errors=True)
     for step, seconds in (
-        ("node rootfs", 4.0),
+        ("root file systems", 4.0),
         ("node image", 4.0),
         ("cluster", 6.0),
         ("fixtures in the cluster", 2.0),
         ("our images in the cluster", 2.0),
     ):
         _up_killed_in(step, seconds)
-        assert step != "node rootfs" or not NODE.tar.exists(), "half a root file system has the whole one's name"
+        assert step != "root file systems" or not NODE.tar.exists(), "half a root file system has the whole one's name"
     _up()
     left = list(paths.cache().glob("*/.tmp-*"))
     assert not left, f"left behind: {left}"

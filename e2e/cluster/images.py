@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import binaries, paths
 from .command import Failed, ask, output_of, run, succeeds
-from .rootfs import BASE, Rootfs
+from .rootfs import BASE, Rootfs, make
 
 # Debian's docker.io has no buildx; newer dockers still take the older builder.
 _BUILDER = {"DOCKER_BUILDKIT": "0"}
@@ -55,7 +55,7 @@ def base(log: Path) -> str:
 def imported(rootfs: Rootfs, log: Path) -> str:
     """A root file system as an image, made and imported where it is missing."""
     if not rootfs.present():
-        rootfs.make(log)
+        make([rootfs], log)
     if not exists(rootfs.image):
         run(["docker", "import", rootfs.tar, rootfs.image], log=log)
     return rootfs.image

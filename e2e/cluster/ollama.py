@@ -9,7 +9,7 @@ from pathlib import Path
 from e2e.localmodel.serve import XLLAMACPP
 from e2e.localmodel.wheels import unpack
 
-from . import cache, paths, versions
+from . import cache, paths, toolchain, versions
 from .command import output_of, run
 from .steps import docker
 
@@ -29,11 +29,12 @@ def build(log: Path) -> None:
     """About 100 s on two cores with an empty Go cache, 3 s with a full one. It needs cgo, hence a C compiler."""
     if not all(map(shutil.which, ["gcc", "g++", "strip"])):
         docker.install(log, ["gcc", "g++", "binutils"])
+    go = toolchain.go(SOURCE / "go.mod")
     linked = f"-s -w -X=github.com/ollama/ollama/version.Version={VERSION.removeprefix('v')}"
     environment = {"CGO_ENABLED": "1", "CGO_CFLAGS": "-O2 -g0", "CGO_CXXFLAGS": "-O2 -g0", "GOFLAGS": "-buildvcs=false"}
     with cache.publish(folder()) as work:
         run(
-            ["go", "build", "-v", "-trimpath", "-ldflags", linked, "-o", work / "ollama", "github.com/ollama/ollama"],
+            [go, "build", "-v", "-trimpath", "-ldflags", linked, "-o", work / "ollama", "github.com/ollama/ollama"],
             log=log,
             cwd=SOURCE,
             env={**environment, "GOWORK": "off"},

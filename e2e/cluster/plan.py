@@ -8,12 +8,13 @@ from . import own_images, rootfs
 from .step import Step
 from .steps.binaries import Binaries
 from .steps.docker import Docker
-from .steps.fixtures import BaseRootfs, FixtureImages, FixturesLoaded, OllamaProgram, Weights
+from .steps.fixtures import FixtureImages, FixturesLoaded, OllamaProgram, Weights
 from .steps.kind import Cluster
 from .steps.network import Network
-from .steps.node_image import NodeImage, NodeRootfs
+from .steps.node_image import NodeImage
 from .steps.origin import Choice, Origin
 from .steps.own_images import OwnImages, OwnImagesLoaded, Wheels
+from .steps.root_file_systems import BaseRootfs, RootFileSystems
 from .steps.storage import Storage
 
 
@@ -22,9 +23,8 @@ def steps(*, images: Choice | None = None, workers: int | None = None, api_port:
         Docker(),
         Origin(images),
         Binaries(),
-        NodeRootfs(),
+        RootFileSystems(),
         NodeImage(),
-        BaseRootfs(),
         OllamaProgram(),
         FixtureImages(),
         Weights(),

@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import binaries, ollama, paths
-from .command import Failed, output_of
+from . import binaries, paths, toolchain
+from .command import Failed
 from .steps import docker, kind
 
 # Measured: Go's module and build caches 4.4 GB, programs 0.4, root file systems 0.5, images in docker 3, models 0.8.
@@ -25,14 +25,17 @@ def refuse(*, api_port: int | None = None) -> None:
     _architecture()
     _proxies(os.environ)
     _docker()
-    if not binaries.present():
-        binaries.refuse_without_go()
-    if not ollama.present():
-        binaries.refuse_without_go(ollama.SOURCE / "go.mod")
     _uv()
     _disk(cold=not binaries.present())
     if api_port and api_port != kind.port_of_cluster():
         kind.refuse_taken(api_port)
+
+
+def refuse_for_programs() -> None:
+    """The same for the programs alone, which need no Docker."""
+    _architecture()
+    _uv()
+    _disk(cold=not binaries.present())
 
 
 def refuse_for_images() -> None:
@@ -86,7 +89,10 @@ def _covers(no_proxy: str, address: str) -> bool:
 def _disk(*, cold: bool) -> None:
     needs = _COLD_GB if cold else _WARM_GB
     places: dict[int, tuple[Path, float]] = {}
-    for place, gigabytes in [(paths.cache(), needs["cache"]), *((path, needs["go"] / 2) for path in _go_caches(cold))]:
+    for place, gigabytes in [
+        (paths.cache(), needs["cache"]),
+        *((path, needs["go"] / 2) for path in (toolchain.caches() if cold else [])),
+    ]:
         existing = _nearest_existing(place)
         device = existing.stat().st_dev
         places[device] = (places.get(device, (existing, 0.0))[0], places.get(device, (existing, 0.0))[1] + gigabytes)
@@ -97,12 +103,6 @@ def _disk(*, cold: bool) -> None:
                 f"{existing} has {free:.1f} GB free, and {gigabytes:.0f} GB are needed"
                 f"{' to build everything' if cold else ''}: free some, or name another place by DSPY_OPERATOR_CACHE"
             )
-
-
-def _go_caches(cold: bool) -> list[Path]:
-    if not cold:
-        return []
-    return [Path(line) for line in output_of(["go", "env", "GOCACHE", "GOMODCACHE"]).split()]
 
 
 def _nearest_existing(path: Path) -> Path:

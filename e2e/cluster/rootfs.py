@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import cache, paths, versions
-from .command import run
+from .command import run_beside
 from .steps import docker
 
 # What Debian's own "slim" images leave out.
@@ -37,30 +38,33 @@ class Rootfs:
     def present(self) -> bool:
         return self.tar.is_file()
 
-    def make(self, log: Path) -> None:
-        if not shutil.which("mmdebstrap"):
-            docker.install(log, ["mmdebstrap"])
-        scratch = Path(tempfile.gettempdir(), f"dspy-operator-rootfs-{self.key}")
-        shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed; the lock says that it is not at work
-        scratch.mkdir(mode=0o755)  # not in the cache: apt's own user has to reach it
-        try:
-            with cache.publish(self.tar.parent) as work:
-                run(
-                    [
-                        "mmdebstrap",
-                        "--variant=minbase",
-                        "--dpkgopt=force-unsafe-io",  # no fsync for each file of what a failure throws away
-                        *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
-                        f"--include={','.join(self.packages)}",
-                        versions.DEBIAN_SUITE,
-                        work / "rootfs.tar",
-                    ],
-                    log=log,
-                    env={"TMPDIR": str(scratch)},
-                    contained=os.geteuid() == 0,
-                )
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+
+def make(wanted: Sequence[Rootfs], log: Path) -> None:
+    """Those that are not there, beside each other: mmdebstrap keeps one core busy for half a minute."""
+    if not shutil.which("mmdebstrap"):
+        docker.install(log, ["mmdebstrap"])
+    with contextlib.ExitStack() as stack:
+        commands = [_command(rootfs, stack) for rootfs in wanted if not rootfs.present()]
+        run_beside(commands, log=log, contained=os.geteuid() == 0)
+
+
+def _command(rootfs: Rootfs, stack: contextlib.ExitStack) -> tuple[list[str | Path], dict[str, str]]:
+    """(mmdebstrap's command, its environment); a tar that is whole gets its name when the stack ends."""
+    scratch = Path(tempfile.gettempdir(), f"dspy-operator-rootfs-{rootfs.key}")
+    shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed; the lock says that it is not at work
+    scratch.mkdir(mode=0o755)  # not in the cache: apt's own user has to reach it
+    stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+    work = stack.enter_context(cache.publish(rootfs.tar.parent))
+    command: list[str | Path] = [
+        "mmdebstrap",
+        "--variant=minbase",
+        "--dpkgopt=force-unsafe-io",  # no fsync for each file of what a failure throws away
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
+        f"--include={','.join(rootfs.packages)}",
+        versions.DEBIAN_SUITE,
+        work / "rootfs.tar",
+    ]
+    return command, {"TMPDIR": str(scratch)}
 
 
 NODE = Rootfs(

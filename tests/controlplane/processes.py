@@ -32,9 +32,7 @@ _TRIES = 3  # a free port may be taken by another between finding and using it
 
 class ProgramsMissing(Exception):
     def __init__(self) -> None:
-        super().__init__(
-            f"{binaries.folder()} is missing: run `python -m e2e.cluster programs` once (5 to 10 minutes, needs Go)"
-        )
+        super().__init__(f"{binaries.folder()} is missing: run `python -m e2e.cluster programs` once (8 to 20 minutes)")
 
 
 class EndedEarly(Exception):

@@ -9,7 +9,7 @@ from e2e.localmodel.cache import cache_folder
 from e2e.localmodel.weights import QWEN, SMOLLM, Model, ModelName, fetch, is_verified
 from e2e.localmodel.wheels import DownloadFailed
 
-from .. import images, kubectl, ollama, rootfs
+from .. import images, kubectl, ollama
 from ..command import Failed
 from ..fixtures.images import OLLAMA, REGISTRY
 
@@ -45,7 +45,7 @@ class OllamaProgram:
     expected_seconds = 120
 
     def check(self) -> bool:
-        return ollama.present() or OLLAMA.built()
+        return ollama.present()
 
     def run(self, log: Path) -> None:
         ollama.build(log)
@@ -62,17 +62,6 @@ class FixtureImages:
         for image in (OLLAMA, REGISTRY):
             if not image.built():
                 image.build(log)
-
-
-class BaseRootfs:
-    name = "base rootfs"
-    expected_seconds = 25
-
-    def check(self) -> bool:
-        return rootfs.BASE.present()
-
-    def run(self, log: Path) -> None:
-        rootfs.BASE.make(log)
 
 
 class FixturesLoaded:

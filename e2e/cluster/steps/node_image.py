@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import node_image, rootfs
+from .. import node_image
 from .origin import decision
-
-
-class NodeRootfs:
-    name = "node rootfs"
-    expected_seconds = 40
-
-    def check(self) -> bool:
-        return decision().choice == "public" or rootfs.NODE.present() or node_image.present()
-
-    def run(self, log: Path) -> None:
-        rootfs.NODE.make(log)
 
 
 class NodeImage:

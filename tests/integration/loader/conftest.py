@@ -22,8 +22,9 @@ _count = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def programs() -> None:
-    if not ollama.present():
-        pytest.skip(f"{ollama.folder()} is missing: `make cluster` builds Ollama once (2 to 3 minutes, needs Go)")
+    assert ollama.present(), (
+        f"{ollama.folder()} is missing: `python -m e2e.cluster programs` builds Ollama once (2 minutes)"
+    )
 
 
 @pytest.fixture(scope="session")
