@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _EXAMPLE = ROOT / "examples" / "sentiment"
 _SENTIMENT_ROWS = (40, 160)  # dev and test, as examples/sentiment/program.yaml says
 _IMPORTS = """
-import httpx, kopf, kubernetes.aio.client, os, prometheus_client, structlog, sys, tenacity
+import aiohttp, httpx, kopf, kubernetes.aio.client, os, prometheus_client, structlog, sys
 import dspy_operator.api.objects, dspy_operator.contract.resolve
 try:
     import dspy

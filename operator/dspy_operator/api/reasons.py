@@ -155,8 +155,6 @@ class RunReason(StrEnum):
     """Set while the optimizer runs (Reconciling, Ready)."""
     JUDGING = "Judging"
     """Set while the candidate is judged on the test rows (Reconciling, Ready)."""
-    RETRYING = "Retrying"
-    """Set when a try failed and another follows (Reconciling, Event)."""
     SETTLED = "Settled"
     """Set when nothing is left to do for this generation (Reconciling False, Stalled False)."""
     NAME_CONFLICT = "NameConflict"

@@ -22,6 +22,24 @@ ANNOTATION_APPLIED = "dspy-operator.io/applied"
 """Digest of what the operator applied last, so that nothing is written where nothing changed."""
 ANNOTATION_DIGEST = "dspy-operator.io/digest"
 """Of a revision: its whole digest; of `<program>-current`: the digest that it follows."""
+ANNOTATION_REVISION = "dspy-operator.io/revision"
+"""Name of the revision whose files these are."""
+ANNOTATION_PINNED = "dspy-operator.io/pinned"
+""""true" while `spec.revision` asks for it, else "false"."""
+ANNOTATION_PROMOTED = "dspy-operator.io/promoted-revision"
+ANNOTATION_PROMOTED_DIGEST = "dspy-operator.io/promoted-digest"
+ANNOTATION_PROMOTED_RUN = "dspy-operator.io/promoted-run"
+ANNOTATION_PROMOTED_SCORE = "dspy-operator.io/promoted-score"
+ANNOTATION_PROMOTED_AT = "dspy-operator.io/promoted-at"
+ANNOTATION_RUN = "dspy-operator.io/run"
+"""On a revision: the run that found it first; a baseline has none."""
+ANNOTATION_MADE_BY = "dspy-operator.io/program-uid"
+"""On a revision: uid of the program that made it. What a program made it collects; what it found, Git may own, and
+would make again."""
+ANNOTATION_EXECUTION = "dspy-operator.io/execution"
+"""On a Job: digest of the Execution fields that it was made from; another digest replaces the pod."""
+ANNOTATION_TEMPLATE = "dspy-operator.io/template"
+"""On pods: digest of the template that they were made from. Pods of another one do not count: they serve another model."""
 
 
 class Component(StrEnum):
@@ -121,6 +139,8 @@ KEY_REVISION = "revision."
 """Prefix of a revision's files: `revision.program.py`, ..."""
 KEY_RUN_SPEC = "run.json"
 """Of a spec ConfigMap."""
+KEY_MOUNTS = "mounts.json"
+"""Key of the spec ConfigMap beside run.json, for the operator alone."""
 
 
 def loader_key(pod: str) -> str:

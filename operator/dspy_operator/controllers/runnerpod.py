@@ -27,10 +27,6 @@ DEFAULT_REQUESTS: Mapping[str, str] = {"cpu": "100m", "memory": "256Mi"}
 """What a pod asks for where `podTemplate.resources` is not written: a runner mostly waits for answers."""
 INLINE_KEY = "inline.jsonl"
 """Key of the spec ConfigMap, and file in the data folder, that holds rows written in the manifest itself."""
-KEY_MOUNTS = "mounts.json"
-"""Key of the spec ConfigMap beside run.json, for the operator alone."""
-ANNOTATION_EXECUTION = f"{names.LABEL_KIND.split('/')[0]}/execution"
-"""On a Job: digest of the Execution fields that it was made from; another digest replaces the pod."""
 
 
 class _Mount(BaseModel):
@@ -122,7 +118,7 @@ def spec_config_map(
     """
     data = {
         names.KEY_RUN_SPEC: _json(spec.document()),
-        KEY_MOUNTS: _json(mounts.model_dump(mode="json", exclude_none=True)),
+        names.KEY_MOUNTS: _json(mounts.model_dump(mode="json", exclude_none=True)),
     }
     if inline is not None:
         data[INLINE_KEY] = inline
@@ -221,7 +217,7 @@ class Pod:
     """`podTemplate` as written, in Kubernetes' own names."""
     priority_class: str | None = None
     execution: str = ""
-    """Digest for ANNOTATION_EXECUTION."""
+    """Digest for names.ANNOTATION_EXECUTION."""
 
 
 def job(owner: Owner, name: str, pod: Pod) -> Body:
@@ -230,7 +226,7 @@ def job(owner: Owner, name: str, pod: Pod) -> Body:
     labels = {names.LABEL_ATTEMPT: str(pod.attempt), names.LABEL_TRY: str(pod.try_)}
     metadata = owner.metadata(name, names.Component.JOB, **labels)
     if pod.execution:
-        metadata["annotations"] = {ANNOTATION_EXECUTION: pod.execution}
+        metadata["annotations"] = {names.ANNOTATION_EXECUTION: pod.execution}
     pod_metadata: dict[str, Any] = {
         "labels": {**template.get("labels", {}), **owner.labels(names.Component.JOB), **labels}
     }

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from dspy_operator.contract import names
-from dspy_operator.controllers.modelendpoint.children import ANNOTATION_TEMPLATE
 from dspy_operator.engine.plan import Body, Ref
 from dspy_operator.loader.__main__ import parser
 from tests.unit.modelendpoint.scene import MODEL, SETTINGS, Scene, ollama
@@ -221,6 +220,6 @@ def test_a_claim_that_was_edited_stays_and_that_is_said() -> None:
 def test_the_same_spec_makes_the_same_pods() -> None:
     assert pod() == pod()
     assert (
-        pod()["metadata"]["annotations"][ANNOTATION_TEMPLATE]
-        != (pod(ollama_parallel=2)["metadata"]["annotations"][ANNOTATION_TEMPLATE])
+        pod()["metadata"]["annotations"][names.ANNOTATION_TEMPLATE]
+        != (pod(ollama_parallel=2)["metadata"]["annotations"][names.ANNOTATION_TEMPLATE])
     )

@@ -548,7 +548,6 @@ def test_every_reason_of_a_run_has_its_row() -> None:
         RunReason.NAME_CONFLICT,  # test_starting
         RunReason.ESTIMATED,  # test_starting
         RunReason.PENDING,  # told of a pod whose inputs were edited: test_edits
-        RunReason.RETRYING,
         RunReason.REVISION_TOO_LARGE,
     }
     assert set(RunReason) - {row.reason for row in ROWS} - elsewhere == set()

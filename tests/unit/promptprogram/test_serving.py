@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from dspy_operator.contract import names
-from dspy_operator.controllers.promptprogram.revisions import ANNOTATION_MADE_BY
 from tests.unit.promptprogram.test_promotion import after
 from tests.unit.promptprogram.world import Cluster, digest_of, files_of, revision_config_map
 
@@ -309,7 +308,7 @@ def test_revisions_of_an_earlier_program_of_the_name_are_not_ours_to_collect() -
 
     assert set(old) <= set(cluster.revisions())
     for name in old:
-        assert cluster.objects["ConfigMap", name]["metadata"]["annotations"][ANNOTATION_MADE_BY] == made_by
+        assert cluster.objects["ConfigMap", name]["metadata"]["annotations"][names.ANNOTATION_MADE_BY] == made_by
 
 
 def test_a_restart_writes_nothing() -> None:

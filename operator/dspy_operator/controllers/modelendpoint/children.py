@@ -25,8 +25,6 @@ GRACE_SECONDS = 30
 """Ollama ends within 2 s; answers that are on their way get the rest."""
 NO_DEADLINE_SECONDS = 2**31 - 1
 """A rollout is as slow as its pull; this value is Kubernetes' word for no deadline."""
-ANNOTATION_TEMPLATE = "dspy-operator.io/template"
-"""On pods: digest of the template that they were made from. Pods of another one do not count: they serve another model."""
 
 _NOT_OF_THE_POD = frozenset({"labels", "annotations", "resources"})
 """Of `podTemplate`: of the pod's metadata, and of one container. The rest of that closed list is about placement."""
@@ -71,13 +69,13 @@ def _selected(owner: Owner) -> dict[str, str]:
 
 
 def digest_of(template: Body) -> str | None:
-    """ANNOTATION_TEMPLATE of a pod template, or of a pod made from it."""
-    found: str | None = (template["metadata"].get("annotations") or {}).get(ANNOTATION_TEMPLATE)
+    """names.ANNOTATION_TEMPLATE of a pod template, or of a pod made from it."""
+    found: str | None = (template["metadata"].get("annotations") or {}).get(names.ANNOTATION_TEMPLATE)
     return found
 
 
 def pod_template(owner: Owner, ollama: OllamaProvider, images: Images, pull_policy: str) -> dict[str, Any]:
-    """The pods, with their digest in ANNOTATION_TEMPLATE."""
+    """The pods, with their digest in names.ANNOTATION_TEMPLATE."""
     extra = ollama.pod_template.document() if ollama.pod_template else {}
     made: dict[str, Any] = {
         "metadata": {
@@ -86,7 +84,7 @@ def pod_template(owner: Owner, ollama: OllamaProvider, images: Images, pull_poli
         },
         "spec": _pod_spec(owner, ollama, images, pull_policy, extra),
     }
-    made["metadata"]["annotations"][ANNOTATION_TEMPLATE] = digest(made).rpartition(":")[2][:16]
+    made["metadata"]["annotations"][names.ANNOTATION_TEMPLATE] = digest(made).rpartition(":")[2][:16]
     return made
 
 

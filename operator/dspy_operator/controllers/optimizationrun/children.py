@@ -96,4 +96,4 @@ def starting(
 
 def execution_of(job: Body) -> Any:
     """The digest of the Execution fields that a Job was made from."""
-    return (job["metadata"].get("annotations") or {}).get(runnerpod.ANNOTATION_EXECUTION)
+    return (job["metadata"].get("annotations") or {}).get(names.ANNOTATION_EXECUTION)

@@ -16,7 +16,7 @@ from dspy_operator.contract import digests, names
 from dspy_operator.contract.canonical import digest
 from dspy_operator.contract.resolve import PROMPT_OPTIMIZERS, Surroundings, resolve
 from dspy_operator.contract.runspec import Incumbent, Paths, RunSpec
-from dspy_operator.controllers.runnerpod import KEY_MOUNTS, KeyRef, Mounts
+from dspy_operator.controllers.runnerpod import KeyRef, Mounts
 from dspy_operator.engine.plan import Body
 
 
@@ -185,7 +185,7 @@ def frozen_in(config_map: Body) -> Frozen | None:
     data = config_map.get("data") or {}
     try:
         spec = RunSpec.model_validate_json(data.get(names.KEY_RUN_SPEC, ""))
-        return Frozen(spec, Mounts.model_validate_json(data.get(KEY_MOUNTS, "")))
+        return Frozen(spec, Mounts.model_validate_json(data.get(names.KEY_MOUNTS, "")))
     except ValidationError:
         return None
 

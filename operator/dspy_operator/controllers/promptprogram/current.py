@@ -11,16 +11,6 @@ from dspy_operator.controllers.promptprogram.revisions import Revision, digest_o
 from dspy_operator.controllers.runnerpod import Owner
 from dspy_operator.engine.plan import Body
 
-ANNOTATION_REVISION = "dspy-operator.io/revision"
-"""Name of the revision whose files these are."""
-ANNOTATION_PINNED = "dspy-operator.io/pinned"
-""""true" while `spec.revision` asks for it, else "false"."""
-ANNOTATION_PROMOTED = "dspy-operator.io/promoted-revision"
-ANNOTATION_PROMOTED_DIGEST = "dspy-operator.io/promoted-digest"
-ANNOTATION_PROMOTED_RUN = "dspy-operator.io/promoted-run"
-ANNOTATION_PROMOTED_SCORE = "dspy-operator.io/promoted-score"
-ANNOTATION_PROMOTED_AT = "dspy-operator.io/promoted-at"
-
 
 @dataclass(frozen=True)
 class Promoted:
@@ -61,26 +51,26 @@ def read(body: Body | None) -> Current | None:
     if body is None:
         return None
     notes = body["metadata"].get("annotations") or {}
-    if not notes.get(ANNOTATION_REVISION):
+    if not notes.get(names.ANNOTATION_REVISION):
         return None
     return Current(
-        revision=notes[ANNOTATION_REVISION],
+        revision=notes[names.ANNOTATION_REVISION],
         digest=notes.get(names.ANNOTATION_DIGEST, ""),
-        pinned=notes.get(ANNOTATION_PINNED) == "true",
+        pinned=notes.get(names.ANNOTATION_PINNED) == "true",
         promoted=_promoted(notes),
         files=body.get("data") or {},
     )
 
 
 def _promoted(notes: Mapping[str, str]) -> Promoted | None:
-    if not notes.get(ANNOTATION_PROMOTED):
+    if not notes.get(names.ANNOTATION_PROMOTED):
         return None
     return Promoted(
-        name=notes[ANNOTATION_PROMOTED],
-        digest=notes.get(ANNOTATION_PROMOTED_DIGEST, ""),
-        run=notes.get(ANNOTATION_PROMOTED_RUN, ""),
-        score=notes.get(ANNOTATION_PROMOTED_SCORE, ""),
-        at=notes.get(ANNOTATION_PROMOTED_AT, ""),
+        name=notes[names.ANNOTATION_PROMOTED],
+        digest=notes.get(names.ANNOTATION_PROMOTED_DIGEST, ""),
+        run=notes.get(names.ANNOTATION_PROMOTED_RUN, ""),
+        score=notes.get(names.ANNOTATION_PROMOTED_SCORE, ""),
+        at=notes.get(names.ANNOTATION_PROMOTED_AT, ""),
     )
 
 
@@ -104,17 +94,17 @@ def config_map(
     if not goes_with_owner:
         del metadata["ownerReferences"]
     notes = {
-        ANNOTATION_REVISION: served.name,
+        names.ANNOTATION_REVISION: served.name,
         names.ANNOTATION_DIGEST: served.digest,
-        ANNOTATION_PINNED: "true" if pinned else "false",
+        names.ANNOTATION_PINNED: "true" if pinned else "false",
     }
     if promoted is not None:
         notes |= {
-            ANNOTATION_PROMOTED: promoted.name,
-            ANNOTATION_PROMOTED_DIGEST: promoted.digest,
-            ANNOTATION_PROMOTED_RUN: promoted.run,
-            ANNOTATION_PROMOTED_SCORE: promoted.score,
-            ANNOTATION_PROMOTED_AT: promoted.at,
+            names.ANNOTATION_PROMOTED: promoted.name,
+            names.ANNOTATION_PROMOTED_DIGEST: promoted.digest,
+            names.ANNOTATION_PROMOTED_RUN: promoted.run,
+            names.ANNOTATION_PROMOTED_SCORE: promoted.score,
+            names.ANNOTATION_PROMOTED_AT: promoted.at,
         }
     metadata["annotations"] = notes
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(served.files)}

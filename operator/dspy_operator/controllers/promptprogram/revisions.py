@@ -14,11 +14,6 @@ from dspy_operator.engine.plan import Body, Guarded
 DEFAULT_HISTORY = 10
 DIGITS = (8, 12, 16, 24, 32, 64)
 """Of a digest in a name; more where the name is taken."""
-ANNOTATION_RUN = "dspy-operator.io/run"
-"""On a revision: the run that found it first; a baseline has none."""
-ANNOTATION_MADE_BY = "dspy-operator.io/program-uid"
-"""On a revision: uid of the program that made it. What a program made it collects; what it found, Git may own, and
-would make again."""
 
 
 class Damaged(Exception):
@@ -112,8 +107,8 @@ def shelf_of(
                 name=metadata["name"],
                 digest=digest,
                 files=child["data"],
-                run=notes.get(ANNOTATION_RUN, ""),
-                made_by=notes.get(ANNOTATION_MADE_BY, ""),
+                run=notes.get(names.ANNOTATION_RUN, ""),
+                made_by=notes.get(names.ANNOTATION_MADE_BY, ""),
                 body=child,
             )
         )
@@ -170,9 +165,9 @@ def config_map(owner: Owner, revision: Revision, *, goes_with_owner: bool) -> Bo
     metadata = owner.metadata(revision.name, names.Component.REVISION)
     if not goes_with_owner:
         del metadata["ownerReferences"]
-    metadata["annotations"] = {names.ANNOTATION_DIGEST: revision.digest, ANNOTATION_MADE_BY: owner.uid}
+    metadata["annotations"] = {names.ANNOTATION_DIGEST: revision.digest, names.ANNOTATION_MADE_BY: owner.uid}
     if revision.run:
-        metadata["annotations"][ANNOTATION_RUN] = revision.run
+        metadata["annotations"][names.ANNOTATION_RUN] = revision.run
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

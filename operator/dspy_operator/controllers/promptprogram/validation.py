@@ -84,7 +84,7 @@ class _Attempt:
 
     @staticmethod
     def of(spec: Body) -> _Attempt:
-        mounts = json.loads((spec.get("data") or {}).get(runnerpod.KEY_MOUNTS, "{}"))
+        mounts = json.loads((spec.get("data") or {}).get(names.KEY_MOUNTS, "{}"))
         subject = (spec["metadata"].get("annotations") or {}).get(names.ANNOTATION_DIGEST, "")
         return _Attempt(attempt_of(spec), subject, mounts.get("image", ""))
 
