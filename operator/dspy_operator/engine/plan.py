@@ -125,7 +125,11 @@ class World(Protocol):
 
 
 class Controller(Protocol):
-    """One kind's room, as the engine sees it."""
+    """One kind's room, as the engine sees it.
+
+    It may have `shown(body) -> Any` besides: what those who are tied to an object by references look at of it. While that
+    stays the same, the object's changes wake none of them.
+    """
 
     kind: str
     """Of the objects that are kept true; also a made-up one for a singleton, woken by `Plan.wake` alone."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from dspy_operator.contract import names
 from dspy_operator.controllers.modelendpoint import replica
 from dspy_operator.controllers.modelendpoint.decide import Seen, decide
 from dspy_operator.controllers.modelendpoint.demand import Claim, claims_on
+from dspy_operator.controllers.shown import shown
 from dspy_operator.engine.plan import Body, Key, Plan, Ref, Settings, World
+
+_OWN = frozenset({"activeRuns", "desiredReplicas", "lastScale", "replicas", "readyReplicas"})
+"""Of the status, for people: it changes with every run that starts or ends."""
 
 
 class ModelEndpointController:
@@ -25,6 +30,10 @@ class ModelEndpointController:
     def references(self, body: Body) -> Iterable[Key]:
         """None: runs and programs name endpoints."""
         return ()
+
+    def shown(self, body: Body) -> Any:
+        """What runs, programs and endpoints look at; the engine asks."""
+        return shown(body, _OWN)
 
     async def reconcile(self, key: Key, world: World) -> Plan:
         """One decision."""

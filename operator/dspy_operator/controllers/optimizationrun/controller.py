@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from dspy_operator.api.objects import InvalidObject, ModelEndpoint, OptimizationRun, PromptProgram, parse_object
 from dspy_operator.api.reasons import RunReason
@@ -15,10 +16,14 @@ from dspy_operator.controllers.optimizationrun.facts import Decision, Facts
 from dspy_operator.controllers.optimizationrun.inputs import EndpointSeen, roles_of
 from dspy_operator.controllers.optimizationrun.pace import held_back
 from dspy_operator.controllers.optimizationrun.told import stuck
+from dspy_operator.controllers.shown import shown
 from dspy_operator.engine.plan import Body, Key, Plan, Ref, Settings, World
 
 KNOWN_NAMES = 20
 """Of what exists, for a message that something does not."""
+
+_OWN = frozenset({"progress", "usage", "effective", "queue"})
+"""Of the status, for people: it changes while a run waits or its pod reports."""
 
 
 class OptimizationRunController:
@@ -55,6 +60,10 @@ class OptimizationRunController:
         for endpoint in sorted(endpoints):
             where, _, name = endpoint.partition("/")
             yield Key("ModelEndpoint", where, name)
+
+    def shown(self, body: Body) -> Any:
+        """What runs, programs and endpoints look at; the engine asks."""
+        return shown(body, _OWN)
 
     async def reconcile(self, key: Key, world: World) -> Plan:
         """One pass."""

@@ -13,11 +13,15 @@ from dspy_operator.controllers.promptprogram.promotion import has_candidate
 from dspy_operator.controllers.promptprogram.revisions import verified_digest
 from dspy_operator.controllers.promptprogram.seen import RowsRead, Seen, component_of, next_reading
 from dspy_operator.controllers.promptprogram.validation import is_result_late
+from dspy_operator.controllers.shown import shown
 from dspy_operator.engine.conditions import timestamp
 from dspy_operator.engine.plan import Body, Key, Plan, Ref, Settings, World
 
 MOST_REMEMBERED = 4096
 """Programs of which something is remembered; a forgotten one costs one read and some hashing."""
+
+_OWN = frozenset({"candidates", "testUse"})
+"""Of the status, for people: it changes with every run that ends."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class PromptProgramController:
         """The target: whether a candidate was measured on its model depends on it."""
         target = _target(body)
         return (target,) if target is not None else ()
+
+    def shown(self, body: Body) -> Any:
+        """What runs, programs and endpoints look at; the engine asks."""
+        return shown(body, _OWN)
 
     async def reconcile(self, key: Key, world: World) -> Plan:
         """One pass."""
