@@ -77,6 +77,7 @@ async def watch(
             settings=_settings(resources),
             clusterwide=True,
             standalone=True,
+            identity=cast(Any, "dspy-operator"),  # else it asks for the user's name, and a pod's user has none
             stop_flag=stop,
             ready_flag=ready,
         )
