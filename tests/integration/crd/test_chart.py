@@ -30,7 +30,7 @@ def helm(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def rendered(*values: str) -> list[dict[str, Any]]:
-    done = helm("template", "dspy-operator", str(CHART), f"--namespace={NAMESPACE}", *values)
+    done = helm("template", "dspy-operator", str(CHART), "--kube-version=1.34.0", f"--namespace={NAMESPACE}", *values)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
@@ -55,7 +55,7 @@ def test_helm_finds_nothing_to_complain_about() -> None:
     ],
 )
 def test_a_wrong_value_is_refused_before_anything_is_installed(values: list[str], want: str) -> None:
-    done = helm("template", "dspy-operator", str(CHART), *values)
+    done = helm("template", "dspy-operator", str(CHART), "--kube-version=1.34.0", *values)
     assert done.returncode == 1
     assert want in done.stderr
 

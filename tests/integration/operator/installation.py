@@ -179,6 +179,7 @@ def rendered_chart() -> Iterator[dict[str, Any]]:
     helm = [
         str(binaries.program("helm")),
         "template",
+        "--kube-version=1.34.0",
         "dspy-operator",
         "charts/dspy-operator",
         f"--namespace={NAMESPACE}",
