@@ -20,7 +20,7 @@ from dspy_operator.runner.hurry import Hurry
 from dspy_operator.runner.pod import Pod
 from tests.controlplane.fixture import control_plane
 from tests.controlplane.processes import ControlPlane
-from tests.integration.acceptance import REVISION, reference
+from tests.integration.acceptance import REVISION, ROOT, reference
 from tests.integration.api_proxy import ApiProxy, Relay
 from tests.integration.harness import OPTIMIZERS, Case
 from tests.integration.pod import IMAGE, PodPlace, mounted, pod_place
@@ -234,12 +234,15 @@ def test_sigterm_before_the_first_call_leaves_what_was_spent_before(
 
 
 READ_ONLY_ROOT = """
-mount --bind "$1" /mnt && mount -t tmpfs tmpfs /tmp && mount -o remount,bind,ro / || exit 99
-shift
+mount --bind "$1" /mnt && mount --bind "$2" /srv && mount -t tmpfs tmpfs /tmp || exit 99
+case "$2" in /tmp/*) mkdir -p "$2" && mount --rbind /srv "$2" || exit 99 ;; esac
+umount /srv && mount -o remount,bind,ro / || exit 99
+shift 2
 read=-all,+dac_read_search
 exec setpriv --reuid 65532 --regid 65532 --clear-groups --inh-caps $read --ambient-caps $read "$@"
 """
-"""$1 becomes /mnt, /tmp is empty, nothing else can be written; the rest is run as the image's user, who has no home.
+"""$1 becomes /mnt, /tmp is empty (but for the project $2, where it lies there), nothing else can be written; the rest is run
+as the image's user, who has no home.
 
 That user may read everything: the interpreter of a developer's machine lies in a home of its own.
 """
@@ -252,7 +255,8 @@ def test_a_pod_writes_to_its_work_volume_and_tmp_alone(tmp_path: Path, control_p
         place.work.mkdir()
         os.chown(place.work, 0, 65532)
         place.work.chmod(0o2775)  # as fsGroup makes it
-        before = ["unshare", "--mount", "--propagation", "private", "sh", "-c", READ_ONLY_ROOT, "sh", str(place.folder)]
+        before = ["unshare", "--mount", "--propagation", "private", "sh", "-c", READ_ONLY_ROOT]
+        before += ["sh", str(place.folder), str(ROOT)]
         ended = place.end(place.start(before=before, environment={"HOME": "/nonexistent"}))
         assert ended.code == 0, (ended.stdout, ended.stderr)
         assert place.result == ended.result
