@@ -29,6 +29,17 @@ _STOP_SECONDS = 15.0
 _INSTALLED_KINDS = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
 
 
+_NAMELESS = """
+import getpass
+
+def getuser():
+    raise KeyError("getpwuid(): uid not found: 65532")
+
+getpass.getuser = getuser
+"""
+"""As in its pod, whose user 65532 has no name: a library that asks for it must not end the operator."""
+
+
 @dataclass
 class Operator:
     """The operator's process. `user` is how the audit log calls it."""
@@ -64,7 +75,11 @@ class Operator:
     def start_unchecked(self) -> None:
         """Start it, and go on at once: to kill it while it starts."""
         self._port = _free_port()
+        nameless = self.folder / "nameless"
+        nameless.mkdir(exist_ok=True)
+        (nameless / "sitecustomize.py").write_text(_NAMELESS)
         environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(nameless), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
             "KUBECONFIG": str(self.folder / "kubeconfig"),
             "DSPY_OPERATOR_RUNNER_IMAGE": RUNNER_IMAGE,
             "DSPY_OPERATOR_IMAGE": "registry.example/dspy-operator/operator:test",
