@@ -14,7 +14,8 @@ from dspy_operator.api.resources import RESOURCES
 from tests.controlplane.processes import ControlPlane
 
 ROOT = Path(__file__).parents[3]
-EXAMPLES = sorted({path.parent for path in (ROOT / "examples").rglob("*.yaml")})
+EXAMPLES = sorted({path.parent for path in (ROOT / "examples").rglob("*.yaml")} - {ROOT / "examples" / "app"})
+"""All but the application, which has nothing of ours: the demo applies it."""
 KINDS = [resource.kind for resource in RESOURCES]
 
 _numbers = itertools.count(1)
