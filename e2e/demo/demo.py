@@ -78,7 +78,7 @@ class _Demo:
                 self._apply()
                 self._follower.until("the run calls the model", self._running)
         with step(
-            "optimize and judge", "DSPy optimizes in a pod, then three arms answer the held-out rows", "8 minutes"
+            "optimize and judge", "DSPy optimizes in a pod, then three arms answer the held-out rows", "8 to 12 minutes"
         ):
             before = self._ask_before()
             self._follower.until(f"{RUN} ends", lambda: self._over(RUN))

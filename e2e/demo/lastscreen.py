@@ -100,7 +100,7 @@ def closing(
         f"  kubectl describe orun {run} {here}",
         f"  kubectl get cm {names.program_current(program)} {here} -o jsonpath='{{.data.program\\.py}}'   # plain DSPy, runs by itself",
         f"  kubectl patch pp {program} {here} --type=merge -p '{pin}'   # roll back; the application follows",
-        f"  python -m e2e.demo down{'' if namespace == 'demo' else f' --namespace {namespace}'}   # the demo and the operator; `make clean`: the cluster too",
+        f"  .venv/bin/python -m e2e.demo down{'' if namespace == 'demo' else f' --namespace {namespace}'}   # the demo and the operator; `make clean`: the cluster too",
     ]
 
 
