@@ -45,7 +45,7 @@ images: setup ## the product's two images, operator and runner: one to two minut
 load: setup ## the same, into the cluster
 	@$(RUN)/python -m e2e.cluster load
 
-cluster: setup ## a kind cluster with storage, a model registry, our fixtures and images, from nothing: 11 to 18 minutes the first time, then one
+cluster: setup ## a kind cluster with storage, a model registry, our fixtures and images, from nothing: 10 to 20 minutes the first time, then one
 	@$(RUN)/python -m e2e.cluster up
 
 cluster-test: cluster ## prove what the end-to-end tests need of it
