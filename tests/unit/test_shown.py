@@ -30,7 +30,8 @@ READY = {"type": "Ready", "status": "True", "reason": "External", "message": ""}
         ),
         pytest.param("ModelEndpoint", {"pull": {"percent": 50}}, True, id="how far its model is"),
         pytest.param("ModelEndpoint", {"model": {"digest": "sha256:b"}}, True, id="which model it has loaded"),
-        pytest.param("PromptProgram", {"candidates": [{"run": "fast"}]}, False, id="candidates of other runs"),
+        pytest.param("PromptProgram", {"testUse": {"looks": 2}}, False, id="how often the test rows were looked at"),
+        pytest.param("PromptProgram", {"candidates": [{"run": "fast"}]}, True, id="that a run's revision is there"),
         pytest.param("PromptProgram", {"servedRevision": {"name": "p-1"}}, True, id="what a program serves"),
         pytest.param(
             "OptimizationRun", {"progress": {"percent": 7}, "usage": {"calls": 9}}, False, id="a run's progress"

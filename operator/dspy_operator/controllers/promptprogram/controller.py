@@ -20,8 +20,8 @@ from dspy_operator.engine.plan import Body, Key, Plan, Ref, Settings, World
 MOST_REMEMBERED = 4096
 """Programs of which something is remembered; a forgotten one costs one read and some hashing."""
 
-_OWN = frozenset({"candidates", "testUse"})
-"""Of the status, for people: it changes with every run that ends."""
+_OWN = frozenset({"testUse"})
+"""Of the status, for people. A new line of `candidates` is what tells a run that its revision is there."""
 
 
 @dataclass(frozen=True)
