@@ -33,6 +33,8 @@ _REGISTRY = "model-registry:5001"
 _SLOW_BYTES_PER_SECOND = 40_000_000
 """Of the cluster's own registry while the demo looks on: it would send the model within a second, and no percent be seen."""
 _GONE_SECONDS = 120
+_MADE_BY = "demo.dspy-operator.io/made-here"
+"""Label of a namespace that a demo made, and may remove."""
 
 
 def run(*, namespace: str, model: str) -> None:
@@ -51,10 +53,19 @@ def run(*, namespace: str, model: str) -> None:
 
 def remove(*, namespace: str) -> None:
     """The demo's namespace and the operator; the kinds stay, as with every `helm uninstall`, and so does the cluster."""
+    with api_server() as api:
+        _refuse_others(api, namespace)
     print(
         kubectl.kubectl("delete", "namespace", namespace, "--ignore-not-found", timeout_seconds=_GONE_SECONDS), end=""
     )
     print(release.uninstall())
+
+
+def _refuse_others(api: ApiServer, namespace: str) -> None:
+    """Raises Failed for a namespace that is there and that no demo made: it would be removed with all that is in it."""
+    found = api.find(f"/api/v1/namespaces/{namespace}")
+    if found is not None and _MADE_BY not in (found["metadata"].get("labels") or {}):
+        raise Failed(f"namespace {namespace} was not made by a demo and is left alone: name another by --namespace")
 
 
 class _Demo:
@@ -78,7 +89,9 @@ class _Demo:
                 self._apply()
                 self._follower.until("the run calls the model", self._running)
         with step(
-            "optimize and judge", "DSPy optimizes in a pod, then three arms answer the held-out rows", "8 to 12 minutes"
+            "optimize and judge",
+            "DSPy optimizes in a pod, then both programs answer the held-out rows",
+            "8 to 12 minutes",
         ):
             before = self._ask_before()
             self._follower.until(f"{RUN} ends", lambda: self._over(RUN))
@@ -107,6 +120,7 @@ class _Demo:
 
     def _make_room(self) -> None:
         """An interrupted demo goes on; what is left of one that is over, or had another model, is removed."""
+        _refuse_others(self._api, self._namespace)
         endpoint = self._api.ours(self._namespace, "modelendpoints", ENDPOINT)
         runs = [self._api.ours(self._namespace, "optimizationruns", name) or {} for name in (RUN, COMPARISON)]
         other_model = endpoint is not None and endpoint["spec"]["provider"]["ollama"]["model"] != self._model
@@ -127,7 +141,7 @@ class _Demo:
             self._telling.line("going on with the demo that was interrupted")
 
     def _apply(self) -> None:
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        labels = {"pod-security.kubernetes.io/enforce": "restricted", _MADE_BY: "true"}
         kubectl.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self._namespace, "labels": labels}}
         )

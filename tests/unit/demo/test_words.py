@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from e2e.demo import lastscreen, overlay
+from e2e.cluster.command import Failed
+from e2e.demo import demo, lastscreen, overlay
 from e2e.demo.follow import lines
 from e2e.demo.supply import FIXTURES, PUBLIC, QWEN, SMOLLM
 
@@ -119,3 +121,21 @@ def test_what_is_applied(tmp_path: Path, supply: Any, model: str, pulls_from: st
     assert changes.get("/spec/provider/ollama/model", QWEN) == model
     assert changes.get("/spec/provider/ollama/pull", {}).get("registry") == pulls_from
     assert (image is None) == ("images" not in made)
+
+
+@pytest.mark.parametrize(
+    ("found", "refused"),
+    [
+        pytest.param(None, False, id="one that is not there"),
+        pytest.param({"metadata": {"labels": {"demo.dspy-operator.io/made-here": "true"}}}, False, id="a demo's own"),
+        pytest.param({"metadata": {"labels": {"team": "a"}}}, True, id="somebody's"),
+        pytest.param({"metadata": {}}, True, id="somebody's without labels"),
+    ],
+)
+def test_a_namespace_that_no_demo_made_is_never_removed(found: dict[str, Any] | None, refused: bool) -> None:
+    class Api:
+        def find(self, _: str) -> dict[str, Any] | None:
+            return found
+
+    with pytest.raises(Failed, match="left alone") if refused else contextlib.nullcontext():
+        demo._refuse_others(Api(), "team-a")  # type: ignore[arg-type]
