@@ -8,7 +8,7 @@ import signal
 import sys
 
 from . import binaries, cache, healing, images, own_images, paths, plan, preflight, proof
-from .command import Failed
+from .command import Failed, exit_code
 from .step import go_through
 from .steps import docker, kind
 from .steps.binaries import Binaries
@@ -108,15 +108,7 @@ def main() -> int:
         if function is test:
             command.add_argument("--healing", action="store_true", help="break things and show that up heals them")
     arguments = parser.parse_args()
-    try:
-        arguments.function(arguments)
-    except Failed as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; run it again to go on", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: arguments.function(arguments), interrupted="interrupted; run it again to go on")
 
 
 if __name__ == "__main__":

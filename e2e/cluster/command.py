@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 # util-linux, essential on Debian: a killed parent then takes the build with it, so that no second one meets it.
@@ -77,6 +78,23 @@ def run_beside(
     if any(codes):
         names = ", ".join(str(args[0]) for args, _ in commands)
         raise Failed(f"{names} ended with {codes}; the end of {log}:\n{last_lines(log, 15)}")
+
+
+def exit_code(act: Callable[[], None], *, interrupted: str) -> int:
+    """Of a command that acts: what a person has to read is printed without a traceback.
+
+    Args:
+        interrupted: what to say after Ctrl-C.
+    """
+    try:
+        act()
+    except Failed as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
+    return 0
 
 
 def _words(args: Sequence[str | Path]) -> list[str]:

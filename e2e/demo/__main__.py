@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 
-from e2e.cluster.command import Failed
+from e2e.cluster.command import exit_code
 from e2e.demo import demo
 from e2e.demo.supply import MODELS, QWEN
 
@@ -25,18 +25,14 @@ def main() -> int:
     parser.add_argument("--namespace", default="demo", help="of the demo's objects; default: %(default)s")
     parser.add_argument("--model", choices=MODELS, default=QWEN, help="default: %(default)s")
     arguments = parser.parse_args()
-    try:
+
+    def act() -> None:
         if arguments.command == "down":
             demo.remove(namespace=arguments.namespace)
         else:
             demo.run(namespace=arguments.namespace, model=arguments.model)
-    except Failed as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_code(act, interrupted="interrupted; the same command goes on")
 
 
 if __name__ == "__main__":

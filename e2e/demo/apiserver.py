@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import subprocess
 import urllib.error
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from e2e.cluster import binaries, paths
 from e2e.cluster.command import Failed
-from e2e.cluster.proof.forward import Http
+from e2e.cluster.proof.forward import Http, listening
 
 GROUP = "/apis/dspy-operator.io/v1alpha1"
 Body = dict[str, Any]
@@ -69,21 +66,7 @@ class ApiServer:
 @contextlib.contextmanager
 def api_server() -> Iterator[ApiServer]:
     """The API server on a free port of this machine."""
-    kubectl = [str(binaries.program("kubectl")), f"--kubeconfig={paths.kubeconfig()}"]
-    process = subprocess.Popen(
-        # All methods of all paths: kubectl's default refuses what goes by a pod. Only this machine's 127.0.0.1 gets in.
-        [*kubectl, "proxy", "--port=0", "--address=127.0.0.1", "--reject-paths=^$", "--reject-methods=^$"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        found = re.search(r"127\.0\.0\.1:(\d+)", said)
-        if not found:
-            raise Failed(f"kubectl proxy says: {said.strip()}")
-        yield ApiServer(Http(f"http://127.0.0.1:{found[1]}"))
-    finally:
-        process.kill()
-        process.communicate()
+    # All methods of all paths: kubectl's default refuses what goes by a pod. Only this machine's 127.0.0.1 gets in.
+    proxy = ("proxy", "--port=0", "--address=127.0.0.1", "--reject-paths=^$", "--reject-methods=^$")
+    with listening(*proxy) as http:
+        yield ApiServer(http)

@@ -38,22 +38,22 @@ class Http:
                 return error.code, [_parsed(error.read())]
 
 
-@contextlib.contextmanager
-def forwarded(namespace: str, target: str, port: int) -> Iterator[Http]:
+def forwarded(namespace: str, target: str, port: int) -> contextlib.AbstractContextManager[Http]:
     """A port of a Service or pod on a free one of this machine."""
-    kubectl = [str(binaries.program("kubectl")), f"--kubeconfig={paths.kubeconfig()}", "-n", namespace]
-    process = subprocess.Popen(
-        [*kubectl, "port-forward", "--address=127.0.0.1", target, f":{port}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return listening("port-forward", "-n", namespace, "--address=127.0.0.1", target, f":{port}")
+
+
+@contextlib.contextmanager
+def listening(*words: str) -> Iterator[Http]:
+    """A kubectl command that listens on a port of 127.0.0.1, says which, and goes on until it is killed."""
+    kubectl = [str(binaries.program("kubectl")), f"--kubeconfig={paths.kubeconfig()}"]
+    process = subprocess.Popen([*kubectl, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout is not None
         said = process.stdout.readline()
         found = re.search(r"127\.0\.0\.1:(\d+)", said)
         if not found:
-            raise Failed(f"port-forward to {target} in {namespace} says: {said.strip()}")
+            raise Failed(f"kubectl {' '.join(words)} says: {said.strip()}")
         yield Http(f"http://127.0.0.1:{found[1]}")
     finally:
         process.kill()
