@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from e2e.cluster.wheelhouse import ROOT
 from e2e.demo.supply import QWEN, Supply
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 APPLIED = ("sentiment", "sentiment-constrained", "app")
 SCALE_DOWN_SECONDS = 30
 """Short enough to be waited for. The two runs follow each other at once, so that the model stays up between them."""

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from e2e.demo.lastscreen import Result, scores
 from e2e.localmodel.serve import local_model
 from e2e.localmodel.weights import ModelName
 
@@ -58,7 +59,7 @@ def demo(model: ModelName) -> None:
     _explain(optimized, constrained, steps)
 
 
-def _run(name: str, manifests: list[Path], url: str) -> dict[str, object]:
+def _run(name: str, manifests: list[Path], url: str) -> Result:
     command = [
         sys.executable,
         "-m",
@@ -74,32 +75,14 @@ def _run(name: str, manifests: list[Path], url: str) -> dict[str, object]:
     code = subprocess.run(command, check=False).returncode
     if code != 0:
         raise DemoFailed(f"dspy-operator run ({name}) ended with exit code {code}")
-    result: dict[str, object] = json.loads((OUT / name / "result.json").read_bytes())
+    result: Result = json.loads((OUT / name / "result.json").read_bytes())
     return result
 
 
-def _explain(optimized: dict[str, object], constrained: dict[str, object], steps: list[tuple[str, float]]) -> None:
-    """The table, and what a small model proves and what not."""
-    baseline, candidate = _score(optimized, "baseline"), _score(optimized, "candidate")
-    schema = _score(constrained, "baseline")
-    gate = optimized["gate"]
-    usage = optimized["usage"]
-    assert isinstance(gate, dict)
-    assert isinstance(usage, dict)
+def _explain(optimized: Result, constrained: Result, steps: list[tuple[str, float]]) -> None:
     lines = [
         "",
-        "Held-out test, 160 rows of real film reviews, labelled by people       score   unreadable answers",
-        _row("as written (Chat format)", baseline),
-        _row("as written, held to a JSON schema (constrained decoding)", schema),
-        _row("optimized (BootstrapFewShot, Chat format)", candidate),
-        "",
-        f"Optimized against as written: {gate['why']}",
-        f"The optimized run cost {usage['calls']} calls and {usage['inputTokens'] + usage['outputTokens']:,} tokens.",
-        "",
-        "What this shows: the whole path is real (model, optimizer, budget, journal, judgement, revision), and the gain over the",
-        "program as written is not chance on these rows. What it does not show: that a larger model would gain as much. Much of what",
-        "optimization gives a model this small is that its answers can be read at all: the schema alone repairs that, without any",
-        "optimization. Compare the second line with the third before you pay for optimization.",
+        *scores(optimized, constrained),
         "",
         f"Minutes: {', '.join(f'{name} {seconds / 60:.1f}' for name, seconds in steps)}",
         f"The revision: {OUT}/sentiment-bootstrap/revision (program.py runs by itself; prompts.json needs no DSPy)",
@@ -107,14 +90,3 @@ def _explain(optimized: dict[str, object], constrained: dict[str, object], steps
         "Your own:     copy examples/sentiment, change program.yaml and dataset.yaml, and run it with --endpoint NAME=URL",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _score(result: dict[str, object], arm: str) -> dict[str, float]:
-    scores = result["scores"]
-    assert isinstance(scores, dict)
-    score: dict[str, float] = scores[arm]
-    return score
-
-
-def _row(what: str, score: dict[str, float]) -> str:
-    return f"  {what:<66} {score['score']:6.1f}   {score['unreadable']:.0f} of {score['rows']:.0f}"

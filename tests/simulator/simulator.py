@@ -114,7 +114,7 @@ class Simulator:
     def _in_thread(self) -> None:
         try:
             asyncio.run(self._main())
-        except Exception:
+        except Exception:  # of a thread, where nobody would see it: the test that is running fails with it
             self.problems.append(traceback.format_exc())
 
     async def _main(self) -> None:
@@ -139,7 +139,7 @@ class Simulator:
             # The test that owned the namespace has removed it under our feet: 404, or 403 while it terminates.
             if refused.code not in (403, 404, 409) and not self._stopping:
                 self.problems.append(traceback.format_exc())
-        except Exception:
+        except Exception:  # of a task: told to the test that is running, as above
             if not self._stopping:
                 self.problems.append(traceback.format_exc())
 

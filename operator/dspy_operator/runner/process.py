@@ -106,7 +106,7 @@ def guarded(work: Callable[[], Result]) -> Result:
         return Result(reason=failure.reason, message=failure.message, path=failure.path, exit=int(failure.exit))
     except RunStop as stop:
         return Result(reason=stop.reason, message=stop.message, path=stop.path, exit=int(stop.exit))
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is a bug of ours: it ends as a typed result, not without one
         log.error("internal error", exc_info=True)
         place = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}; the traceback is in the log"
