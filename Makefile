@@ -33,7 +33,7 @@ test-long: setup ## the acceptance counts in full: hundreds of kill points and f
 	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration -q -n $(WORKERS)
 	$(RUN)/python -m tests.perf.gate_simulation
 
-demo: setup ## the main job for real: a cluster, the operator, a small model, a judged result; 30 minutes the first time, then 16
+demo: setup ## the main job for real: a cluster, the operator, a small model, a judged result; 24 minutes the first time, then about 15
 	@$(RUN)/python -m e2e.demo
 
 demo-local: setup ## a real small model, real text, a better prompt with proof; no cluster

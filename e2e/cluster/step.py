@@ -52,7 +52,7 @@ def go_through(steps: Sequence[Step]) -> list[Outcome]:
     try:
         for number, step in enumerate(steps, 1):
             outcomes.append(_bring_about(step, f"[{number}/{len(steps)}] {step.name}"))
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the table names the step, and the error goes on
         outcomes.append(Outcome(step.name, "FAILED", 0, 0))
         raise
     finally:

@@ -79,6 +79,7 @@ class _Demo:
         self._application = Application(api, namespace, PROGRAM)
 
     def go(self) -> None:
+        _refuse_others(self._api, self._namespace)
         step = self._telling.step
         with step("operator", "The operator, from its chart", "20 seconds"):
             release.install(self._api, self._supply, self._telling.line)
@@ -120,7 +121,6 @@ class _Demo:
 
     def _make_room(self) -> None:
         """An interrupted demo goes on; what is left of one that is over, or had another model, is removed."""
-        _refuse_others(self._api, self._namespace)
         endpoint = self._api.ours(self._namespace, "modelendpoints", ENDPOINT)
         runs = [self._api.ours(self._namespace, "optimizationruns", name) or {} for name in (RUN, COMPARISON)]
         other_model = endpoint is not None and endpoint["spec"]["provider"]["ollama"]["model"] != self._model

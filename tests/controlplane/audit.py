@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _DEADLINE_SECONDS = 10.0
+_BLOCK_BYTES = 64 * 1024
 
 # Metadata of every request when it has been answered; of the API server's requests to itself nothing.
 POLICY: dict[str, Any] = {
@@ -45,7 +47,7 @@ class AuditLog:
     def mark(self) -> int:
         """A place in the log after everything that was answered so far; for `requests(since=...)`."""
         self._settle()
-        return self.path.stat().st_size
+        return self._end()
 
     def requests(self, *, since: int = 0) -> list[Request]:
         """What was asked after a mark, in the order of the answers. Watches appear when they start."""
@@ -63,7 +65,7 @@ class AuditLog:
     def _settle(self) -> None:
         """An answer may reach its client before its line reaches the file: waits for the line of a request of our own."""
         marker = f"/version?{_MARKER}={uuid.uuid4().hex}"
-        before = self.path.stat().st_size if self.path.exists() else 0
+        before = self._end()
         self.touch(marker)
         deadline = time.monotonic() + _DEADLINE_SECONDS
         while time.monotonic() < deadline:
@@ -71,6 +73,21 @@ class AuditLog:
                 return
             time.sleep(0.01)
         raise TimeoutError(f"{self.path}: no line for {marker} within {_DEADLINE_SECONDS:.0f} s")
+
+    def _end(self) -> int:
+        """Where the last whole line ends: the API server may be in the middle of the next one."""
+        if not self.path.exists():
+            return 0
+        with self.path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            while end > 0:
+                start = max(0, end - _BLOCK_BYTES)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    return start + newline + 1
+                end = start
+        return 0
 
     def _read(self, since: int) -> Iterator[Request]:
         if not self.path.exists():

@@ -121,9 +121,7 @@ class Watcher(BaseCallback):  # type: ignore[misc]
             self._evaluated(
                 getattr(program, "judged", program), devset, [score_of(score) for *_, score in outputs.results]
             )
-        except (
-            Exception
-        ) as error:  # DSPy takes what a callback raises for a warning, and the run would go on unrecorded
+        except Exception as error:  # left alone, DSPy makes a warning of it, and the run goes on unrecorded
             if is_full(error):
                 raise RunStop(Reason.JOURNAL_FULL, f"the volume is full: {error}") from error
             raise RunStop(Reason.INTERNAL_ERROR, f"an evaluation could not be recorded: {error}") from error
