@@ -11,7 +11,7 @@ export PATH := $(DSPY_OPERATOR_CACHE)/uv/bin:$(PATH)
 RUN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: help setup check test test-long demo demo-local images load cluster cluster-test clean distclean
+.PHONY: help setup check test e2e test-long demo demo-local images load cluster cluster-test clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -29,12 +29,15 @@ check: setup ## format, lint, types, layers, unit tests: seconds
 test: setup ## everything: checks, all tests with coverage; acceptance counts as a seeded slice
 	@scripts/test
 
+e2e: setup ## the end-to-end tests alone: a cluster, the operator, its pods, DSPy, Ollama and a model
+	@$(RUN)/python -m pytest e2e/tests -v
+
 test-long: setup ## the acceptance counts in full: hundreds of kill points and faults; resumable, results in build/acceptance
 	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration -q -n $(WORKERS)
 	$(RUN)/python -m tests.perf.gate_simulation
 
 demo: setup ## the main job for real: a cluster, the operator, a small model, a judged result; 24 minutes the first time, then about 15
-	@$(RUN)/python -m e2e.demo
+	@$(RUN)/python -m e2e.demo $(ARGS)
 
 demo-local: setup ## a real small model, real text, a better prompt with proof; no cluster
 	@$(RUN)/python -m e2e.localmodel demo

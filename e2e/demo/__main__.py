@@ -24,13 +24,16 @@ def main() -> int:
     )
     parser.add_argument("--namespace", default="demo", help="of the demo's objects; default: %(default)s")
     parser.add_argument("--model", choices=MODELS, default=QWEN, help="default: %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the run: which rows become examples; default: %(default)s"
+    )
     arguments = parser.parse_args()
 
     def act() -> None:
         if arguments.command == "down":
             demo.remove(namespace=arguments.namespace)
         else:
-            demo.run(namespace=arguments.namespace, model=arguments.model)
+            demo.run(namespace=arguments.namespace, model=arguments.model, seed=arguments.seed)
 
     return exit_code(act, interrupted="interrupted; the same command goes on")
 

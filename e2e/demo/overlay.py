@@ -16,7 +16,7 @@ SCALE_DOWN_SECONDS = 30
 """Short enough to be waited for. The two runs follow each other at once, so that the model stays up between them."""
 
 
-def kustomization(folder: Path, supply: Supply, *, namespace: str, model: str) -> dict[str, Any]:
+def kustomization(folder: Path, supply: Supply, *, namespace: str, model: str, seed: int = 0) -> dict[str, Any]:
     """What a folder's kustomization.yaml holds.
 
     Args:
@@ -29,6 +29,10 @@ def kustomization(folder: Path, supply: Supply, *, namespace: str, model: str) -
         "resources": [os.path.relpath(EXAMPLES / example, folder) for example in APPLIED],
         "patches": [_patch("ModelEndpoint", "qwen", _endpoint(supply, model))],
     }
+    if seed:
+        made["patches"].append(
+            _patch("OptimizationRun", "sentiment-bootstrap", [{"op": "replace", "path": "/spec/seed", "value": seed}])
+        )
     if model != QWEN:
         made["patches"].append(_patch("Deployment", "app", _asks_for(model)))
     if supply.app_image:
