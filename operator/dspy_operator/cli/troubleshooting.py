@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from dspy_operator.api.reasons import ConditionType, EndpointReason, ProgramReason, RunReason
 from dspy_operator.cli import remedies
@@ -111,7 +112,7 @@ def _local(reason: Reason) -> str:
     return remedies.LOCAL.get(reason, "Look at the verdict.")
 
 
-def _reasons(kind: str, title: str, enum: type[StrEnum], known: Mapping[StrEnum, str]) -> str:
+def _reasons(kind: str, title: str, enum: type[StrEnum], known: Mapping[Any, str]) -> str:
     said = said_beside(enum)
     acts, tells = [], []
     for reason in enum:
@@ -132,6 +133,6 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
