@@ -8,9 +8,11 @@ from enum import StrEnum
 import pytest
 
 from dspy_operator.api.reasons import EndpointReason, ProgramReason, RunReason
-from dspy_operator.cli import crdgen, remedies, troubleshooting
+from dspy_operator.cli import crdgen, documents, remedies, troubleshooting
 from dspy_operator.cli.said import said_beside
+from dspy_operator.contract.documents import GateReport, Progress, Result
 from dspy_operator.contract.exits import EXIT_OF, Exit, Reason
+from dspy_operator.contract.runspec import Control, Document, Endpoint, RunSpec
 from dspy_operator.controllers.modelendpoint.decide import READY
 from dspy_operator.controllers.modelendpoint.replica import ON_THE_WAY
 from dspy_operator.controllers.optimizationrun.transitions import Phase as RunPhase
@@ -87,3 +89,10 @@ def test_every_exit_code_is_on_the_page() -> None:
 
 def test_the_pages_are_among_the_files_whose_drift_fails() -> None:
     assert {troubleshooting.TROUBLESHOOTING, troubleshooting.STATES} <= crdgen.files().keys()
+
+
+@pytest.mark.parametrize("model", [RunSpec, Control, Progress, Result, Endpoint, GateReport], ids=lambda m: m.__name__)
+def test_the_contract_page_has_every_field_of_a_document(model: type[Document]) -> None:
+    page = documents.text().partition(f"# {model.__name__}\n")[2].partition("\n##")[0]
+    told = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert told == [field.alias or name for name, field in model.model_fields.items()]

@@ -36,7 +36,7 @@ PROGRAM: Mapping[ProgramReason, str] = {
     ProgramReason.DIFFERENT_MODEL: f"{_PIN} Or make a program whose target is that model.",
     ProgramReason.TEST_UNDERPOWERED: f"{_PIN} Or add test rows: 60 show 10 points at the first look.",
     ProgramReason.TEST_WORN: f"{_PIN} Or: {_ROWS[0].lower()}{_ROWS[1:]}",
-    ProgramReason.NOT_JUDGED: "Raise the budget of the run, so that it is judged.",
+    ProgramReason.NOT_JUDGED: "Raise the budget of the run, so that it is judged; where a kept result was used, another value of `rerun`.",
     ProgramReason.PROGRAM_CHANGED: f"{_PIN} Or `rerun`, with the program as it is now.",
     ProgramReason.REVISION_DAMAGED: "Run it again with another value of `rerun`: the journal has the answers.",
 }
