@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 from enum import StrEnum
@@ -11,26 +10,15 @@ import pytest
 
 from dspy_operator.api import reasons
 from dspy_operator.api.reasons import ConditionType, EndpointReason, ProgramReason, RunReason
+from dspy_operator.cli.said import said_beside
 from dspy_operator.contract.exits import Reason
 
 CLASSES = (ConditionType, ProgramReason, RunReason, EndpointReason)
 
 
-def docstrings(enum: type[StrEnum]) -> dict[str, str]:
-    """Member -> the text below it."""
-    (tree,) = ast.parse(inspect.getsource(enum)).body
-    assert isinstance(tree, ast.ClassDef)
-    found: dict[str, str] = {}
-    for member, text in zip(tree.body, [*tree.body[1:], ast.Pass()], strict=True):
-        if isinstance(member, ast.Assign) and isinstance(member.targets[0], ast.Name):
-            is_text = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-            found[member.targets[0].id] = str(text.value.value) if is_text else ""  # type: ignore[attr-defined]
-    return found
-
-
 @pytest.mark.parametrize("enum", CLASSES, ids=lambda enum: enum.__name__)
 def test_every_member_is_explained(enum: type[StrEnum]) -> None:
-    explained = docstrings(enum)
+    explained = said_beside(enum)
     assert explained.keys() == enum.__members__.keys()
     pattern = r"Set (when|while|before|on) .*\((.*)\)\." if enum is not ConditionType else r".+\."
     assert [name for name, text in explained.items() if not re.fullmatch(pattern, text)] == []
@@ -39,7 +27,7 @@ def test_every_member_is_explained(enum: type[StrEnum]) -> None:
 @pytest.mark.parametrize("enum", CLASSES[1:], ids=lambda enum: enum.__name__)
 def test_every_reason_names_a_condition_an_event_or_a_field_of_the_status(enum: type[StrEnum]) -> None:
     known = {type_.value for type_ in ConditionType} | {"Event", "candidates"}
-    for name, text in docstrings(enum).items():
+    for name, text in said_beside(enum).items():
         (where,) = re.findall(r"\(([^()]*)\)\.$", text)
         assert {part.split()[0] for part in where.split(", ")} <= known, name
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections import Counter
 
 import pytest
 
+from dspy_operator.cli.said import said_beside
 from dspy_operator.contract import exits
 from dspy_operator.contract.exits import EXIT_OF, Exit, Outcome, Reason, RunFailed
 from dspy_operator.runner.stop import RunStop
@@ -44,18 +44,6 @@ def test_every_reason_ends_with_the_code_of_the_contract() -> None:
 def test_every_code_has_a_reason_and_is_none_of_the_shells_or_clicks() -> None:
     assert set(EXIT_OF.values()) == set(Exit)
     assert not {int(code) for code in Exit} & {1, 2, *range(126, 256)}
-
-
-def said_beside(enum: type[Reason] | type[Outcome]) -> dict[str, str]:
-    """The text under each value of an enum, as its source has it: what the troubleshooting page prints."""
-    (body,) = ast.parse(inspect.getsource(enum)).body
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for statement, after in zip(body.body, body.body[1:], strict=False):
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
-            found[statement.targets[0].id] = str(text)
-    return found
 
 
 @pytest.mark.parametrize("reason", Reason)
