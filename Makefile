@@ -26,7 +26,7 @@ check: setup ## format, lint, types, layers, unit tests: seconds
 	$(RUN)/lint-imports
 	$(RUN)/python -m pytest tests/unit -q -n $(WORKERS)
 
-test: setup ## everything: checks, all tests with coverage; acceptance counts as a seeded slice
+test: setup ## everything: checks, all tests with coverage, end to end in a cluster; acceptance counts as a seeded slice
 	@scripts/test
 
 e2e: setup ## the end-to-end tests alone: a cluster, the operator, its pods, DSPy, Ollama and a model
@@ -36,7 +36,7 @@ test-long: setup ## the acceptance counts in full: hundreds of kill points and f
 	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration -q -n $(WORKERS)
 	$(RUN)/python -m tests.perf.gate_simulation
 
-demo: setup ## the main job for real: a cluster, the operator, a small model, a judged result; 24 minutes the first time, then about 15
+demo: setup ## the main job for real: a cluster, the operator, a small model, a judged result; 21 minutes the first time, then about 12
 	@$(RUN)/python -m e2e.demo $(ARGS)
 
 demo-local: setup ## a real small model, real text, a better prompt with proof; no cluster
