@@ -30,7 +30,7 @@ COMPARISON = "sentiment-constrained"
 QUESTION = "The two leads are so warm and funny that I left the cinema smiling."
 OUT = Path("out/demo")
 _REGISTRY = "model-registry:5001"
-_SLOW_BYTES_PER_SECOND = 2_000_000
+_SLOW_BYTES_PER_SECOND = 3_000_000
 """Of each connection (Ollama opens some ten) to the cluster's own registry: it would send the model within a second, and no percent be seen."""
 _GONE_SECONDS = 120
 _MADE_BY = "demo.dspy-operator.io/made-here"
