@@ -32,8 +32,8 @@ def slow_registry(api: ApiServer, supply: Supply) -> Iterator[None]:
     if not supply.pull:
         yield
         return
-    control = {"method": "PUT", "body": {"rate_bytes_per_second": _SLOW_BYTES_PER_SECOND}}
-    assert api.of_service(FIXTURES_NAMESPACE, _REGISTRY, "/control", **control)[0] == 200
+    rate = {"rate_bytes_per_second": _SLOW_BYTES_PER_SECOND}
+    assert api.of_service(FIXTURES_NAMESPACE, _REGISTRY, "/control", method="PUT", body=rate)[0] == 200
     yield
     assert api.of_service(FIXTURES_NAMESPACE, _REGISTRY, "/control", method="DELETE")[0] == 200
 

@@ -26,7 +26,10 @@ from dspy_operator.engine.operator import Operation, Operator, run_process
 from dspy_operator.engine.plan import Controller, Settings
 from dspy_operator.engine.resources import Resource, Resources
 
-RESOURCES = Resources(own=[Resource(API_VERSION, one.kind, one.plural) for one in resources.RESOURCES])
+# A quota is refused at admission until there is a room for it.
+RESOURCES = Resources(
+    own=[Resource(API_VERSION, one.kind, one.plural) for one in resources.RESOURCES if one.namespaced]
+)
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import dspy
 import pytest
 
-from dspy_operator.api.promptprogram import Adapter, Program, SamplingRequest
+from dspy_operator.api.program import Program
+from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.contract.exits import Exit, RunFailed
 from dspy_operator.runner.program import (
     LoadedProgram,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 
 import pytest
 
 from dspy_operator.api.objects import KINDS
 from dspy_operator.api.rules import Rule, above_zero_rule, decimal_rule, kebab, quoted, union_rules
+from dspy_operator.api.unsupported import NOT_YET, PREFIX
 from dspy_operator.cli.crdgen import rules_of
 from tests.integration.crd.rule_cases import Case, cases
 from tests.unit.written import complaints
@@ -21,7 +23,7 @@ ONLY_THE_API_SERVER_KNOWS = {"program-ref-stays": "what the object was before"}
 def test_each_rule_has_examples_and_each_example_a_rule(kind: str) -> None:
     ids = {rule["id"] for rule in rules_of(kind)}
     assert ids == {case.id for case in cases() if case.kind == kind and not case.id.startswith("schema-")}
-    assert len(ids) > 10
+    assert len(ids) > 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -34,7 +36,7 @@ def test_an_id_means_one_rule(kind: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_local_mode_takes_an_object_that_keeps_the_rule(case: Case) -> None:
-    assert complaints(case.keeps) == []
+    assert [said for said in complaints(case.keeps) if not is_not_supported_yet(said)] == []
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -49,10 +51,49 @@ def test_both_say_it_in_the_same_words(case: Case) -> None:
     for said in case.local:
         path, _, message = said.partition(": ")
         if "keys must" in case.server and "keys must" not in said:
-            assert path.startswith(case.server.split(" is invalid: ")[1].split(":")[0])
+            named = case.server.partition(" is invalid: ")[2]
+            assert any(path.startswith(f"{each}.") for each in re.findall(r"spec[^:\s]*(?=: Invalid)", named))
         else:
-            assert case.server.endswith(f": {message}")
-            assert path in case.server
+            assert f": {message}" in case.server
+            # Of an entry of a map: `nodes[reply]` to the API server.
+            assert path in re.sub(r"\[([A-Za-z]\w*)\]", r".\1", case.server)
+
+
+def is_not_supported_yet(said: str) -> bool:
+    return said.partition(": ")[2].startswith(PREFIX)
+
+
+def test_nothing_is_told_twice_and_each_line_of_the_list_is_of_a_field_that_there_is() -> None:
+    ids = [entry.id for entry in NOT_YET]
+    assert len(set(ids)) == len(ids)
+    known = {rule["id"] for kind in KINDS for rule in rules_of(kind)}
+    assert set(ids) <= known
+
+
+@pytest.mark.parametrize(
+    ("type_", "want"),
+    [
+        pytest.param("date", True, id="a date"),
+        pytest.param("list[Image | str]", True, id="inside of a list"),
+        pytest.param('Literal["date", "Image"]', False, id="a text"),
+        pytest.param('Literal["it\'s", \'a "date"\', "\\"date"]', False, id="a text with quotes in it"),
+        pytest.param('dict[str, Literal["a"] | History]', True, id="behind a text"),
+        pytest.param("update | Images", False, id="part of a word"),
+        pytest.param("str", False, id="a plain type"),
+    ],
+)
+def test_a_type_that_is_not_supported_yet_is_found_outside_of_quotes(type_: str, want: bool) -> None:
+    (entry,) = (entry for entry in NOT_YET if entry.words)
+    assert (entry.refusal(type_) is not None) == want
+
+
+def test_the_description_of_a_field_says_what_of_it_is_not_supported_yet() -> None:
+    told = KINDS["OptimizationRun"].model_json_schema(by_alias=True)["$defs"]
+    assert told["RoleEndpoints"]["properties"]["judge"]["description"].endswith(" Not supported yet.")
+    assert (
+        "Not supported yet: BootstrapFewShotWithRandomSearch, COPRO"
+        in (told["Optimizer"]["properties"]["type"]["description"])
+    )
 
 
 def test_a_union_of_one_type_has_no_wrong_member() -> None:

@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 import pytest
 
 from dspy_operator.api.fields import FieldClass, spec_field
+from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import MIPROv2Options, Optimizer
-from dspy_operator.api.promptprogram import Adapter, Metric, Program, SamplingRequest
+from dspy_operator.api.program import Program
+from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.contract.canonical import dataset_digest, row_digest
 from dspy_operator.contract.digests import input_digest, program_digest, revision_digest, short
 

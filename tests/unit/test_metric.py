@@ -13,7 +13,7 @@ from dspy.evaluate.metrics import f1_score
 from dspy.teleprompt import BootstrapFewShot
 from dspy.utils.dummies import DummyLM
 
-from dspy_operator.api.promptprogram import Metric
+from dspy_operator.api.metric import Metric
 from dspy_operator.contract.exits import Exit, Reason, RunFailed
 from dspy_operator.runner.metric import MetricFunction, ScoredMetric, check_metric
 from dspy_operator.runner.rows import Row

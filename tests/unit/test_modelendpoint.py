@@ -25,14 +25,14 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "the provider is one that there is": (
         {"provider": OLLAMA},
         {"provider": {"type": "OpenAi", "openai": {"baseURL": "http://a/v1", "model": "m"}}},
-        ['spec.provider.type: must be one of Ollama, OpenAI, found "OpenAi"'],
+        ['spec.provider.type: must be one of Ollama, OpenAI, Perplexity, found "OpenAi"'],
     ),
     "baseURL is written so": (
         {"provider.openai.baseURL": "https://models.example:8000/v1"},
         {"provider.openai": {"baseUrl": "http://a/v1", "model": "m"}},
         [
             "spec.provider.openai.baseURL: is required",
-            "spec.provider.openai.baseUrl: unknown field; allowed: apiKeySecret, baseURL, model",
+            "spec.provider.openai.baseUrl: unknown field; allowed: apiKeySecret, baseURL, caBundle, extraBody, headers, model",
         ],
     ),
     "a URL has its scheme": (
@@ -58,7 +58,9 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "and is not written into the manifest": (
         {"provider.openai.apiKeySecret": {"name": "openai", "key": "api-key"}},
         {"provider.openai.apiKey": "sk-1"},
-        ["spec.provider.openai.apiKey: unknown field; allowed: apiKeySecret, baseURL, model"],
+        [
+            "spec.provider.openai.apiKey: unknown field; allowed: apiKeySecret, baseURL, caBundle, extraBody, headers, model"
+        ],
     ),
     "contextLength is at least 256": (
         {"provider": {"type": "Ollama", "ollama": {"model": "m", "contextLength": 256}}},

@@ -21,7 +21,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "the optimizer is one that there is": (
         {"optimizer.type": "GEPA"},
         {"optimizer.type": "Gepa"},
-        ['spec.optimizer.type: must be one of Evaluate, LabeledFewShot, BootstrapFewShot, MIPROv2, GEPA, found "Gepa"'],
+        ['spec.optimizer.type: must be one of Evaluate, LabeledFewShot, BootstrapFewShot, BootstrapFewShotWithRandomSearch, MIPROv2, GEPA, COPRO, SIMBA, InferRules, Stages, found "Gepa"'],
     ),
     "an optimizer needs no options": (
         {"optimizer.type": "MIPROv2"},
@@ -137,7 +137,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a role is one that there is": (
         {"endpoints": {"task": {"name": "a"}, "prompt": {"name": "b", "namespace": "models"}}},
         {"endpoints": {"reflection": {"name": "a"}}},
-        ["spec.endpoints.reflection: unknown field; allowed: prompt, task"],
+        ["spec.endpoints.reflection: unknown field; allowed: judge, prompt, task"],
     ),
     "a role's request follows the rules of requests": (
         {"endpoints": {"prompt": {"name": "b", "request": {"temperature": "0.7"}}}},

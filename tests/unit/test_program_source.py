@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspy_operator.api.promptprogram import Adapter, Program, SamplingRequest
+from dspy_operator.api.program import Program
+from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.api.signature_types import parse_type
 from dspy_operator.runner.program_source import program_source, settled_instructions
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dspy_operator.api.promptprogram import ModuleType
+from dspy_operator.api.program import ModuleType
 from tests.unit.written import REMOVED, a_program, complaints, program
 
 SIGNATURE = "program.single.signature"
@@ -66,8 +66,11 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     ),
     "the module is one that there is": (
         {"program.single.module": {"type": "ChainOfThought"}},
-        {"program.single.module": {"type": "ReAct"}},
-        ['spec.program.single.module.type: must be one of Predict, ChainOfThought, found "ReAct"'],
+        {"program.single.module": {"type": "Chain"}},
+        [
+            "spec.program.single.module.type: must be one of Predict, ChainOfThought, ReAct, BestOfN, Refine, "
+            'MultiChainComparison, found "Chain"'
+        ],
     ),
     "type Single has its member": (
         {},
@@ -86,8 +89,8 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     ),
     "the adapter is one that there is": (
         {"adapter": {"type": "Chat"}},
-        {"adapter": {"type": "XML"}},
-        ['spec.adapter.type: must be one of Chat, JSON, found "XML"'],
+        {"adapter": {"type": "YAML"}},
+        ['spec.adapter.type: must be one of Auto, Chat, JSON, XML, BAML, found "YAML"'],
     ),
     "temperature is a decimal string": (
         {"target.request": {"temperature": "0"}},
@@ -142,8 +145,8 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     ),
     "the format is one that there is": (
         {"dataset.format": "JSONL"},
-        {"dataset.format": "CSV"},
-        ['spec.dataset.format: must be JSONL, found "CSV"'],
+        {"dataset.format": "TSV"},
+        ['spec.dataset.format: must be one of JSONL, JSON, CSV, found "TSV"'],
     ),
     "fields maps names to columns": (
         {"dataset.fields": {"ticket": "Ticket text"}},

@@ -43,6 +43,12 @@ def an_endpoint(changes: dict[str, Any] | None = None) -> dict[str, Any]:
     return _object("ModelEndpoint", "qwen", spec, changes)
 
 
+def a_quota(changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An OptimizationQuota; `changes` maps a path inside `spec` to its value."""
+    spec = {"namespaceSelector": {"matchLabels": {"team": "search"}}, "limits": {"concurrentRuns": 4}}
+    return _object("OptimizationQuota", "search", spec, changes)
+
+
 def program(changes: dict[str, Any] | None = None) -> PromptProgram:
     """The same, typed."""
     found = parse_object(a_program(changes))

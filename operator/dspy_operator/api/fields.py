@@ -16,7 +16,9 @@ from pydantic.alias_generators import to_camel
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from dspy_operator.api import unsupported
 from dspy_operator.api.rules import DECIMAL, Rule, Ruled, quoted, union_rules
+from dspy_operator.api.unsupported import NotYet
 
 GROUP = "dspy-operator.io"
 VERSION = "v1alpha1"
@@ -59,14 +61,30 @@ class ApiModel(BaseModel):
     @classmethod
     def rules(cls) -> tuple[Rule, ...]:
         """Every rule of this model."""
-        return cls.RULES
+        return (*cls.RULES, *(entry.rule() for entry in cls._not_yet()))
+
+    @classmethod
+    def _not_yet(cls) -> tuple[NotYet, ...]:
+        return tuple(unsupported.of(tuple(base.__name__ for base in cls.__mro__)))
+
+    @model_validator(mode="after")
+    def _refuse_what_is_not_supported_yet(self) -> Self:
+        for entry in self._not_yet():
+            name = next((name for name, field in type(self).model_fields.items() if field.alias == entry.field), None)
+            if (said := entry.refusal(getattr(self, name) if name else self)) is not None:
+                raise PydanticCustomError("not_supported_yet", "{said}", {"said": said})
+        return self
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """The schema with the model's rules in it."""
         schema = handler(core)
         if rules := cls.rules():
-            Ruled(rules).put_into(handler.resolve_ref_schema(schema))
+            resolved = Ruled(rules).put_into(handler.resolve_ref_schema(schema))
+            for entry in cls._not_yet():
+                if entry.field is not None:
+                    field = resolved["properties"][entry.field]
+                    field["description"] = f"{field['description']} {entry.note}"
         return schema
 
     def document(self) -> dict[str, Any]:
@@ -152,12 +170,12 @@ FieldName = Annotated[
 ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
 """Name of a column of the dataset."""
 
-_FIELD_KEYS = Rule(
+FIELD_KEYS = Rule(
     id="columns-are-of-field-names",
     cel=f"self.all(name, name.size() <= 63 && name.matches({quoted(_FIELD_NAME)}) && !(name in {_RESERVED_CEL}))",
     message=f"keys must be names of fields: {_FIELD_NAME}, at most 63 characters, no word that DSPy or Python uses",
 )
-ColumnMap = Annotated[dict[FieldName, ColumnName], Field(max_length=64), Ruled((_FIELD_KEYS,))]
+ColumnMap = Annotated[dict[FieldName, ColumnName], Field(max_length=64), Ruled((FIELD_KEYS,))]
 """Signature field -> column. A structural schema cannot rule keys: the rule does."""
 
 
@@ -226,7 +244,7 @@ class UnionModel(ApiModel):
     def rules(cls) -> tuple[Rule, ...]:
         """Those of the union, and its own."""
         types = get_args(cls.model_fields["type"].annotation)
-        return (*union_rules(cls.__name__, types, cls.MEMBERS, cls.REQUIRED), *cls.RULES)
+        return (*union_rules(cls.__name__, types, cls.MEMBERS, cls.REQUIRED), *super().rules())
 
     @model_validator(mode="after")
     def _one_member(self) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -14,17 +14,35 @@ from dspy_operator.api.fields import (
     Duration,
     FieldClass,
     ForeignName,
+    Opaque,
     UnionModel,
     decimal,
     parse_duration,
     spec_field,
 )
 from dspy_operator.api.podtemplate import PodTemplate, Quantity
-from dspy_operator.api.rules import Rule, above_zero_rule, decimal_rule
+from dspy_operator.api.rules import Rule, Ruled, above_zero_rule, decimal_rule, quoted
+from dspy_operator.api.selector import NamespaceSelector
 
 EXECUTION, LIVE, CONTROL = FieldClass.EXECUTION, FieldClass.LIVE, FieldClass.CONTROL
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
+
+_HEADER = r"^[A-Za-z0-9][-A-Za-z0-9_]*$"
+_HEADER_KEYS = Rule(
+    id="keys-are-header-names",
+    cel=f"self.all(name, name.size() <= 128 && name.matches({quoted(_HEADER)}))",
+    message=f"keys must match {_HEADER} and have at most 128 characters",
+)
+Headers = Annotated[
+    dict[
+        Annotated[str, Field(min_length=1, max_length=128, pattern=_HEADER)],
+        Annotated[str, Field(max_length=1024, pattern=r"^[ -~]*$")],
+    ],
+    Field(max_length=32),
+    Ruled((_HEADER_KEYS,)),
+]
+"""Header -> value."""
 
 
 class Pull(ApiModel):
@@ -106,19 +124,40 @@ class OpenAIProvider(ApiModel):
     )
     model: ModelName = spec_field(EXECUTION, "The model's name as the server knows it.")
     api_key_secret: SecretKeyRef | None = spec_field(EXECUTION, "Where the API key is; unset sends none.", default=None)
+    ca_bundle: Annotated[str, Field(min_length=1, max_length=65536, pattern=r"^-----BEGIN CERTIFICATE-----")] | None = (
+        spec_field(
+            EXECUTION,
+            "Certificates (PEM) of the authorities that the server's certificate may be of; unset means the public ones.",
+            default=None,
+        )
+    )
+    headers: Headers | None = spec_field(
+        EXECUTION, "Further headers of each request, nothing secret; unset means none.", default=None
+    )
+    extra_body: Annotated[dict[str, Any], Opaque()] | None = spec_field(
+        EXECUTION, "Further fields of each request's body, as the server wants them; unset means none.", default=None
+    )
+
+
+class PerplexityProvider(ApiModel):
+    """A model behind Perplexity's agent API (POST /v1/agent)."""
+
+    model: ModelName = spec_field(EXECUTION, "The model's name, for example sonar-pro.")
+    api_key_secret: SecretKeyRef = spec_field(EXECUTION, "Where the API key is.")
 
 
 class Provider(UnionModel):
     """Who answers; `type` names the member that is set."""
 
-    MEMBERS: ClassVar[dict[str, str]] = {"Ollama": "ollama", "OpenAI": "openai"}
-    REQUIRED: ClassVar[frozenset[str]] = frozenset({"Ollama", "OpenAI"})
+    MEMBERS: ClassVar[dict[str, str]] = {"Ollama": "ollama", "OpenAI": "openai", "Perplexity": "perplexity"}
+    REQUIRED: ClassVar[frozenset[str]] = frozenset(MEMBERS)
 
-    type: Literal["Ollama", "OpenAI"] = spec_field(
-        EXECUTION, "Ollama: pods of ours. OpenAI: any OpenAI-compatible URL."
+    type: Literal["Ollama", "OpenAI", "Perplexity"] = spec_field(
+        EXECUTION, "Ollama: pods of ours. OpenAI: any OpenAI-compatible URL. Perplexity: its agent API."
     )
     ollama: OllamaProvider | None = spec_field(EXECUTION, "A model served by Ollama pods.", default=None)
     openai: OpenAIProvider | None = spec_field(EXECUTION, "An OpenAI-compatible URL.", default=None)
+    perplexity: PerplexityProvider | None = spec_field(EXECUTION, "Perplexity's agent API.", default=None)
 
 
 class Limits(ApiModel):
@@ -126,6 +165,12 @@ class Limits(ApiModel):
 
     concurrency: int | None = spec_field(
         LIVE, "Most requests at a time, over all runs; unset means no limit of ours.", default=None, ge=1, le=1024
+    )
+    requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] | None = spec_field(
+        LIVE, "Most requests that begin in a minute, over all runs; unset means no limit of ours.", default=None
+    )
+    tokens_per_minute: Annotated[int, Field(ge=1, le=100_000_000_000)] | None = spec_field(
+        LIVE, "Most tokens in a minute, over all runs; unset means no limit of ours.", default=None
     )
 
 
@@ -199,9 +244,27 @@ class Scaling(ApiModel):
 class AccessNamespaces(ApiModel):
     """Namespaces by rule."""
 
-    from_: Literal["Same", "All"] = spec_field(
-        CONTROL, "Same: this object's own namespace. All: every namespace.", alias="from"
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="selector-goes-with-its-type",
+            cel="has(self.selector) == (self.from == 'Selector')",
+            message="selector is for from: Selector, which needs it",
+            field=".selector",
+        ),
     )
+
+    from_: Literal["Same", "All", "Selector"] = spec_field(
+        CONTROL,
+        "Same: this object's own namespace. All: every namespace. Selector: those that `selector` finds.",
+        alias="from",
+    )
+    selector: NamespaceSelector | None = spec_field(CONTROL, "Namespaces by their labels.", default=None)
+
+    @model_validator(mode="after")
+    def _selector_goes_with_its_type(self) -> Self:
+        if (self.selector is not None) != (self.from_ == "Selector"):
+            raise PydanticCustomError("selector", "selector is for from: Selector, which needs it")
+        return self
 
 
 class Access(ApiModel):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dspy_operator.api.fields import API_VERSION, ApiModel, ForeignName, ObjectName
 from dspy_operator.api.modelendpoint import ModelEndpointSpec
+from dspy_operator.api.optimizationquota import OptimizationQuotaSpec
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.api.promptprogram import PromptProgramSpec
 
@@ -57,11 +58,19 @@ class ModelEndpoint(_Kind):
     spec: ModelEndpointSpec
 
 
-Kind = PromptProgram | OptimizationRun | ModelEndpoint
-KINDS: Mapping[str, type[PromptProgram] | type[OptimizationRun] | type[ModelEndpoint]] = {
+class OptimizationQuota(_Kind):
+    """An OptimizationQuota as applied; it lives in no namespace."""
+
+    kind: Literal["OptimizationQuota"]
+    spec: OptimizationQuotaSpec
+
+
+Kind = PromptProgram | OptimizationRun | ModelEndpoint | OptimizationQuota
+KINDS: Mapping[str, type[Kind]] = {
     "PromptProgram": PromptProgram,
     "OptimizationRun": OptimizationRun,
     "ModelEndpoint": ModelEndpoint,
+    "OptimizationQuota": OptimizationQuota,
 }
 
 
@@ -157,6 +166,10 @@ _OWN_ERRORS = frozenset(
         "duplicate_field",
         "reserved_name",
         "range",
+        "not_supported_yet",
+        "exactly_one",
+        "selector",
+        "goal",
         "auto_or_counts",
         "one_size",
         "shared_cache",

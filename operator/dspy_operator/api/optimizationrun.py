@@ -27,6 +27,8 @@ INPUT, LIVE, IMMUTABLE = FieldClass.INPUT, FieldClass.LIVE, FieldClass.IMMUTABLE
 EXECUTION, CONTROL = FieldClass.EXECUTION, FieldClass.CONTROL
 
 Demos = Annotated[int, Field(ge=0, le=64)]
+Errors = Annotated[int, Field(ge=1, le=1_000_000)]
+_MAX_ERRORS = "Rows that may fail (an unreadable answer) before the run stops; unset means all of them."
 
 
 class OptimizerOptions(ApiModel):
@@ -50,6 +52,12 @@ class OptimizerOptions(ApiModel):
 
 
 _THRESHOLD = decimal_rule("metricThreshold", "0 < it && it <= 1", 'metricThreshold must be above "0" and at most "1"')
+_INIT_TEMPERATURE = decimal_rule("initTemperature", "0 <= it && it <= 2", 'initTemperature must be "0" to "2"')
+
+
+def _check_temperature(name: str, temperature: str | None) -> None:
+    if temperature is not None and not 0 <= decimal(temperature) <= 2:
+        raise PydanticCustomError("range", '{name} must be "0" to "2"', {"name": name})
 
 
 def _check_threshold(threshold: str | None) -> None:
@@ -89,9 +97,7 @@ class BootstrapFewShotOptions(OptimizerOptions):
     max_rounds: Annotated[int, Field(ge=1, le=16)] | None = spec_field(
         INPUT, "Attempts for each row, from the second on at temperature 1; unset means 1.", default=None
     )
-    max_errors: Annotated[int, Field(ge=1, le=1_000_000)] | None = spec_field(
-        INPUT, "Rows that may fail (an unreadable answer) before the run stops; unset means all of them.", default=None
-    )
+    max_errors: Errors | None = spec_field(INPUT, _MAX_ERRORS, default=None)
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
@@ -119,7 +125,7 @@ class MIPROv2Options(OptimizerOptions):
     }
     RULES: ClassVar[tuple[Rule, ...]] = (
         _THRESHOLD,
-        decimal_rule("initTemperature", "0 <= it && it <= 2", 'initTemperature must be "0" to "2"'),
+        _INIT_TEMPERATURE,
         Rule(
             id="auto-or-counts",
             cel="!has(self.auto) || !has(self.numCandidates) && !has(self.numTrials)",
@@ -149,6 +155,7 @@ class MIPROv2Options(OptimizerOptions):
         INPUT, "Most bootstrapped demonstrations; unset means 4.", default=None
     )
     max_labeled_demos: Demos | None = spec_field(INPUT, "Most labelled demonstrations; unset means 4.", default=None)
+    max_errors: Errors | None = spec_field(INPUT, _MAX_ERRORS, default=None)
     init_temperature: DecimalString | None = spec_field(
         INPUT, 'Temperature of proposals; unset means "1".', default=None
     )
@@ -185,8 +192,7 @@ class MIPROv2Options(OptimizerOptions):
     @model_validator(mode="after")
     def _ranges(self) -> Self:
         _check_threshold(self.metric_threshold)
-        if self.init_temperature is not None and not 0 <= decimal(self.init_temperature) <= 2:
-            raise PydanticCustomError("range", 'initTemperature must be "0" to "2"')
+        _check_temperature("initTemperature", self.init_temperature)
         return self
 
     @model_validator(mode="after")
@@ -295,23 +301,189 @@ class GEPAOptions(OptimizerOptions):
         return self
 
 
-class Optimizer(UnionModel):
-    """The DSPy optimizer; `type` names the member that may be set."""
+class BootstrapFewShotWithRandomSearchOptions(BootstrapFewShotOptions):
+    """dspy.BootstrapFewShotWithRandomSearch: many such sets of demonstrations; the best one is kept."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {
+        **BootstrapFewShotOptions.DEFAULTS,
+        "num_candidate_programs": 16,
+        "labeled_sample": True,
+    }
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        *BootstrapFewShotOptions.RULES,
+        decimal_rule("stopAtScore", "0 < it && it <= 100", 'stopAtScore must be above "0" and at most "100"'),
+    )
+
+    num_candidate_programs: Annotated[int, Field(ge=1, le=1000)] | None = spec_field(
+        INPUT, "Sets that are tried; unset means 16.", default=None
+    )
+    stop_at_score: DecimalString | None = spec_field(
+        INPUT, "Score of 0 to 100 at which no further set is tried; unset means none: all are tried.", default=None
+    )
+    labeled_sample: bool | None = spec_field(
+        INPUT,
+        "true: labelled demonstrations are a seeded sample; false: the first rows. Unset means true.",
+        default=None,
+    )
+
+    @model_validator(mode="after")
+    def _score(self) -> Self:
+        if self.stop_at_score is not None and not 0 < decimal(self.stop_at_score) <= 100:
+            raise PydanticCustomError("range", 'stopAtScore must be above "0" and at most "100"')
+        return self
+
+
+class COPROOptions(OptimizerOptions):
+    """dspy.COPRO: instructions, improved round by round by a model that reads earlier ones and their scores."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {"breadth": 10, "depth": 3, "init_temperature": "1.4"}
+    RULES: ClassVar[tuple[Rule, ...]] = (_INIT_TEMPERATURE,)
+
+    breadth: Annotated[int, Field(ge=2, le=256)] | None = spec_field(
+        INPUT, "Instructions in each round; unset means 10.", default=None
+    )
+    depth: Annotated[int, Field(ge=1, le=64)] | None = spec_field(INPUT, "Rounds; unset means 3.", default=None)
+    init_temperature: DecimalString | None = spec_field(
+        INPUT, 'Temperature of proposals; unset means "1.4".', default=None
+    )
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        _check_temperature("initTemperature", self.init_temperature)
+        return self
+
+
+class SIMBAOptions(OptimizerOptions):
+    """dspy.SIMBA: rules and demonstrations from the rows on which answers differ most."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {
+        "bsize": 32,
+        "num_candidates": 6,
+        "max_steps": 8,
+        "max_demos": 4,
+        "demo_input_field_maxlen": 100_000,
+        "temperature_for_sampling": "0.2",
+        "temperature_for_candidates": "0.2",
+    }
+    RULES: ClassVar[tuple[Rule, ...]] = tuple(
+        decimal_rule(name, "0 < it && it <= 2", f'{name} must be above "0" and at most "2"')
+        for name in ("temperatureForSampling", "temperatureForCandidates")
+    )
+
+    bsize: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
+        INPUT, "Rows of a step; unset means 32.", default=None
+    )
+    num_candidates: Annotated[int, Field(ge=1, le=256)] | None = spec_field(
+        INPUT, "Candidates of a step; unset means 6.", default=None
+    )
+    max_steps: Annotated[int, Field(ge=1, le=1000)] | None = spec_field(INPUT, "Steps; unset means 8.", default=None)
+    max_demos: Demos | None = spec_field(INPUT, "Most demonstrations; unset means 4.", default=None)
+    demo_input_field_maxlen: Annotated[int, Field(ge=1, le=10_000_000)] | None = spec_field(
+        INPUT, "Characters that an input keeps in a demonstration; unset means 100000.", default=None
+    )
+    temperature_for_sampling: DecimalString | None = spec_field(
+        INPUT, 'Temperature of the choice of what is run, not of a model; unset means "0.2".', default=None
+    )
+    temperature_for_candidates: DecimalString | None = spec_field(
+        INPUT, 'Temperature of the choice of what is improved, not of a model; unset means "0.2".', default=None
+    )
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for name, value in (
+            ("temperatureForSampling", self.temperature_for_sampling),
+            ("temperatureForCandidates", self.temperature_for_candidates),
+        ):
+            if value is not None and not 0 < decimal(value) <= 2:
+                raise PydanticCustomError("range", '{name} must be above "0" and at most "2"', {"name": name})
+        return self
+
+
+class InferRulesOptions(BootstrapFewShotOptions):
+    """dspy.InferRules: demonstrations, and rules in words that a model finds in them."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {
+        **BootstrapFewShotOptions.DEFAULTS,
+        "num_candidates": 10,
+        "num_rules": 10,
+    }
+
+    num_candidates: Annotated[int, Field(ge=1, le=256)] | None = spec_field(
+        INPUT, "Sets of rules that are tried; unset means 10.", default=None
+    )
+    num_rules: Annotated[int, Field(ge=1, le=100)] | None = spec_field(
+        INPUT, "Rules in a set; unset means 10.", default=None
+    )
+
+
+class _Optimizers(UnionModel):
+    """What can be a run's optimizer, and a stage of one."""
 
     MEMBERS: ClassVar[dict[str, str]] = {
         "LabeledFewShot": "labeledFewShot",
         "BootstrapFewShot": "bootstrapFewShot",
+        "BootstrapFewShotWithRandomSearch": "bootstrapFewShotWithRandomSearch",
         "MIPROv2": "miproV2",
         "GEPA": "gepa",
+        "COPRO": "copro",
+        "SIMBA": "simba",
+        "InferRules": "inferRules",
     }
 
-    type: Literal["Evaluate", "LabeledFewShot", "BootstrapFewShot", "MIPROv2", "GEPA"] = spec_field(
-        INPUT, "The optimizer. Evaluate changes nothing: a judged score, for gates in CI and for a change of model."
-    )
     labeled_few_shot: LabeledFewShotOptions | None = spec_field(INPUT, "Options of LabeledFewShot.", default=None)
     bootstrap_few_shot: BootstrapFewShotOptions | None = spec_field(INPUT, "Options of BootstrapFewShot.", default=None)
+    bootstrap_few_shot_with_random_search: BootstrapFewShotWithRandomSearchOptions | None = spec_field(
+        INPUT, "Options of BootstrapFewShotWithRandomSearch.", default=None
+    )
     mipro_v2: MIPROv2Options | None = spec_field(INPUT, "Options of MIPROv2.", default=None, alias="miproV2")
     gepa: GEPAOptions | None = spec_field(INPUT, "Options of GEPA.", default=None)
+    copro: COPROOptions | None = spec_field(INPUT, "Options of COPRO.", default=None)
+    simba: SIMBAOptions | None = spec_field(INPUT, "Options of SIMBA.", default=None)
+    infer_rules: InferRulesOptions | None = spec_field(INPUT, "Options of InferRules.", default=None)
+
+
+class Stage(_Optimizers):
+    """One optimizer of several."""
+
+    type: Literal[
+        "LabeledFewShot",
+        "BootstrapFewShot",
+        "BootstrapFewShotWithRandomSearch",
+        "MIPROv2",
+        "GEPA",
+        "COPRO",
+        "SIMBA",
+        "InferRules",
+    ] = spec_field(INPUT, "The optimizer; it starts from what the stage before made.")
+
+
+class StagesOptions(OptimizerOptions):
+    """Optimizers one after the other (dspy.BetterTogether), each on what the one before made; none is Stages itself."""
+
+    stages: Annotated[list[Stage], Field(min_length=2, max_length=4)] = spec_field(INPUT, "The optimizers, in order.")
+
+
+class Optimizer(_Optimizers):
+    """The DSPy optimizer; `type` names the member that may be set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {**_Optimizers.MEMBERS, "Stages": "stages"}
+    REQUIRED: ClassVar[frozenset[str]] = frozenset({"Stages"})
+
+    type: Literal[
+        "Evaluate",
+        "LabeledFewShot",
+        "BootstrapFewShot",
+        "BootstrapFewShotWithRandomSearch",
+        "MIPROv2",
+        "GEPA",
+        "COPRO",
+        "SIMBA",
+        "InferRules",
+        "Stages",
+    ] = spec_field(
+        INPUT, "The optimizer. Evaluate changes nothing: a judged score, for gates in CI and for a change of model."
+    )
+    stages: StagesOptions | None = spec_field(INPUT, "Options of Stages.", default=None)
 
     @property
     def options(self) -> OptimizerOptions:
@@ -327,7 +499,7 @@ OPTIONS: dict[str, type[OptimizerOptions]] = {
     "MIPROv2": MIPROv2Options,
     "GEPA": GEPAOptions,
 }
-"""The options of each optimizer type."""
+"""The options of each optimizer type that the runner has."""
 
 
 class ProgramRef(ApiModel):
@@ -361,6 +533,11 @@ class RoleEndpoints(ApiModel):
     prompt: RoleEndpoint | None = spec_field(
         INPUT, "Writes and criticizes prompts (MIPROv2, GEPA); unset means the task endpoint.", default=None
     )
+    judge: RoleEndpoint | None = spec_field(
+        INPUT,
+        "Grades answers where the metric is Judge, at temperature 0; unset means the task endpoint.",
+        default=None,
+    )
 
 
 class Budget(ApiModel):
@@ -393,6 +570,54 @@ class Budget(ApiModel):
         if self.cost is not None and decimal(self.cost) <= 0:
             raise PydanticCustomError("range", 'cost must be above "0"')
         _above_zero("wallClock", self.wall_clock)
+        return self
+
+
+class StartRevision(ApiModel):
+    """A revision of the program by name."""
+
+    name: ForeignName = spec_field(INPUT, "Name of the revision's ConfigMap, for example triage-1f2e3d4c.")
+
+
+class StartFrom(UnionModel):
+    """What the optimizer begins with; `type` names the member that is set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {"Revision": "revision"}
+    REQUIRED: ClassVar[frozenset[str]] = frozenset({"Revision"})
+
+    type: Literal["Baseline", "Current", "Revision"] = spec_field(
+        INPUT,
+        "Baseline: the program as it is written. Current: what is served when the attempt begins. Revision: the one that is named.",
+    )
+    revision: StartRevision | None = spec_field(INPUT, "The revision that is begun with.", default=None)
+
+
+class Goal(ApiModel):
+    """When the optimizer may stop early; at least one of score, patience."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="goal-says-when",
+            cel="has(self.score) || has(self.patience)",
+            message="at least one of score, patience is required",
+            reason="FieldValueRequired",
+        ),
+        decimal_rule("score", "0 < it && it <= 100", 'score must be above "0" and at most "100"'),
+    )
+
+    score: DecimalString | None = spec_field(
+        INPUT, "Score on the optimizer's own rows, of 0 to 100, that is good enough; unset means none is.", default=None
+    )
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
+        INPUT, "Trials without a better score after which it stops; unset means it goes on.", default=None
+    )
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if self.score is None and self.patience is None:
+            raise PydanticCustomError("goal", "at least one of score, patience is required")
+        if self.score is not None and not 0 < decimal(self.score) <= 100:
+            raise PydanticCustomError("range", 'score must be above "0" and at most "100"')
         return self
 
 
@@ -460,6 +685,10 @@ class OptimizationRunSpec(ApiModel):
     program_ref: ProgramRef = spec_field(IMMUTABLE, "The program to improve.")
     optimizer: Optimizer = spec_field(INPUT, "How it is improved.")
     endpoints: RoleEndpoints | None = spec_field(INPUT, "Which endpoint plays which role.", default=None)
+    start_from: StartFrom | None = spec_field(
+        INPUT, "What the optimizer begins with, looked up once; unset means Baseline.", default=None
+    )
+    goal: Goal | None = spec_field(INPUT, "When it may stop early.", default=None)
     seed: int | None = spec_field(INPUT, "Seed of everything random; unset means 0.", default=None, ge=0, le=2**31 - 1)
     budget: Budget = spec_field(LIVE, "Hard limits.")
     concurrency: int | None = spec_field(
@@ -498,6 +727,16 @@ class OptimizationRunSpec(ApiModel):
         default=None,
     )
     cleanup: Cleanup | None = spec_field(CONTROL, "When what an ended run left is removed.", default=None)
+    ttl_after_finished: Duration | None = spec_field(
+        CONTROL,
+        "When the object itself is removed after its end; for generateName and hooks, since Git would make it again. Unset means never.",
+        default=None,
+    )
+    reuse: Literal["IfSameInputs", "Never"] | None = spec_field(
+        CONTROL,
+        "IfSameInputs: a kept result of the same inputs is taken, without a call. Never: they are computed again. Unset means IfSameInputs.",
+        default=None,
+    )
     journal: Journal | None = spec_field(
         EXECUTION, "Where the journal is; unset means a PersistentVolumeClaim of 1Gi.", default=None
     )

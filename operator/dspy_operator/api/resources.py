@@ -40,6 +40,7 @@ class Resource:
     description: str
     columns: tuple[Column, ...]
     scale: Scale | None = None
+    namespaced: bool = True
 
 
 def condition(type_: str, part: str = "status") -> str:
@@ -106,5 +107,22 @@ RESOURCES: tuple[Resource, ...] = (
             _AGE,
         ),
         scale=Scale(),
+    ),
+    Resource(
+        kind="OptimizationQuota",
+        plural="optimizationquotas",
+        short="oq",
+        description="What a platform team grants to the runs of some namespaces.",
+        columns=(
+            _READY,
+            _REASON,
+            Column("Period", ".spec.period", description="When calls, tokens and cost begin anew."),
+            Column("Calls", ".status.used.calls", "integer", "Requests of this period."),
+            Column("Tokens", ".status.used.tokens", "integer", "Tokens of this period.", wide=True),
+            Column("Cost", ".status.used.cost", description="Money of this period."),
+            Column("Runs", ".status.admittedRuns", "integer", "Admitted runs."),
+            _AGE,
+        ),
+        namespaced=False,
     ),
 )

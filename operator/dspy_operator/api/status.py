@@ -349,9 +349,32 @@ class ModelEndpointStatus(_Status):
     idle_since: Time | None = told("Since when no run needs the pods that there are; they go after `scaleDownDelay`.")
 
 
+# OptimizationQuota
+
+
+class QuotaUse(ApiModel):
+    """What the runs of a quota took in its period."""
+
+    calls: Count | None = told("HTTP requests, what is reserved included.")
+    tokens: Count | None = told("Tokens, what is reserved included.")
+    cost: DecimalString | None = told("Money, what is reserved included.")
+
+
+class OptimizationQuotaStatus(_Status):
+    """What is true of a quota."""
+
+    phase: Word | None = told("Where it is, for eyes only; programs read conditions.")
+    period_start: Time | None = told("When the period began.")
+    used: QuotaUse | None = told("What was taken since.")
+    admitted_runs: Small | None = told("Runs that are admitted.")
+    waiting_runs: Small | None = told("Runs that wait for this quota.")
+    namespaces: Small | None = told("Namespaces that it selects.")
+
+
 STATUSES: dict[str, type[_Status]] = {
     "PromptProgram": PromptProgramStatus,
     "OptimizationRun": OptimizationRunStatus,
     "ModelEndpoint": ModelEndpointStatus,
+    "OptimizationQuota": OptimizationQuotaStatus,
 }
 """The status of each kind."""

@@ -28,7 +28,17 @@ Schema = dict[str, Any]
 
 _ORDER = (
     *("description", "type", "format", "enum", "default", "pattern", "minLength", "maxLength", "minimum", "maximum"),
-    *("minItems", "maxItems", "maxProperties", "required", "properties", "additionalProperties", "items", "anyOf"),
+    *(
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+        "required",
+        "properties",
+        "additionalProperties",
+        "items",
+        "anyOf",
+    ),
     *("x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"),
     *("x-kubernetes-list-type", "x-kubernetes-list-map-keys", KEYWORD),
 )
@@ -67,7 +77,7 @@ def definition(resource: Resource) -> dict[str, Any]:
         "metadata": {"name": f"{resource.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
-            "scope": "Namespaced",
+            "scope": "Namespaced" if resource.namespaced else "Cluster",
             "names": {
                 "kind": resource.kind,
                 "listKind": f"{resource.kind}List",

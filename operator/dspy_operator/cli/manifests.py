@@ -50,8 +50,7 @@ MAX_DEPTH = 100
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 KUSTOMIZATIONS = frozenset({"kustomization.yaml", "kustomization.yml"})
 """Instructions to `kubectl apply -k`, no objects."""
-CLUSTER_KINDS = frozenset({"OptimizationQuota"})
-"""Kinds of our group that mean nothing without a cluster."""
+
 
 _T = TypeVar("_T")
 FieldPath = tuple[str | int, ...]
@@ -581,7 +580,7 @@ def _is_foreign(document: Mapping[str, Any]) -> bool:
     kind = document.get("kind")
     if not isinstance(kind, str) or kind in KINDS or kind in ("ConfigMap", "List"):
         return False
-    return kind in CLUSTER_KINDS or str(document.get("apiVersion")).partition("/")[0] != GROUP
+    return str(document.get("apiVersion")).partition("/")[0] != GROUP
 
 
 def _name_and_namespace(document: Mapping[str, Any]) -> tuple[object, object]:

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspy_operator.api.fields import decimal
+from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import Optimizer, OptimizerOptions
-from dspy_operator.api.promptprogram import Adapter, Metric, Program, SamplingRequest
+from dspy_operator.api.program import Program
+from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.contract.canonical import digest, sha256_hex
 
 DEFAULT_TEMPERATURE = {"task": "0", "prompt": "1"}

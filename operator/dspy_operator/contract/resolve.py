@@ -91,7 +91,10 @@ def resolve(
         ),
         seed=run.spec.seed or 0,
         program=part,
-        optimizer=OptimizerPart(type=run.spec.optimizer.type, options=run.spec.optimizer.options.document()),
+        optimizer=OptimizerPart(
+            type=run.spec.optimizer.type,  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py
+            options=run.spec.optimizer.options.document(),
+        ),
         dataset=dataset_part(program, around.data_path, around.dataset_digest),
         endpoints=resolved,  # type: ignore[arg-type]  # keys are the two roles
         incumbent=around.incumbent,
@@ -143,9 +146,13 @@ def dataset_part(program: PromptProgram, path: str, digest: str | None = None) -
     seed = (split.hash.seed if split and split.hash else None) or 0
     return DatasetPart(
         path=path,
-        format=dataset.format,
+        format=dataset.format,  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py
         fields=dataset.fields or {},
-        split=SplitPart(type=split.type if split else "Hash", seed=seed, column=column),
+        split=SplitPart(
+            type=split.type if split else "Hash",  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py
+            seed=seed,
+            column=column,
+        ),
         limit=dataset.limit,
         export_rows=True if dataset.export_rows is None else dataset.export_rows,
         digest=digest,
@@ -231,7 +238,7 @@ def _endpoint(
     timeout = spec.request.timeout if spec.request else None
     return Endpoint(
         name=key,
-        type=spec.provider.type,
+        type=spec.provider.type,  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py
         url=url,
         model=provider.model,
         model_digest=around.model_digests.get(key),

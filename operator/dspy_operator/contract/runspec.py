@@ -7,9 +7,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from dspy_operator.api.metric import Metric
 from dspy_operator.api.modelendpoint import Pricing
 from dspy_operator.api.optimizationrun import Budget
-from dspy_operator.api.promptprogram import Adapter, Metric, Program, SamplingRequest
+from dspy_operator.api.program import Program
+from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 
 CONTRACT = "v1"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from dspy_operator.api.fields import decimal
-from dspy_operator.api.promptprogram import Metric
+from dspy_operator.api.metric import Metric
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner.rows import Row
 from dspy_operator.runner.stop import RunStop

@@ -15,7 +15,7 @@ from typing import Any
 import dspy
 
 from dspy_operator.api.objects import Problem
-from dspy_operator.api.promptprogram import Program, SignatureField
+from dspy_operator.api.program import Program, SignatureField
 from dspy_operator.api.signature_types import TypeSyntaxError, parse_type
 from dspy_operator.contract.canonical import sha256_hex
 from dspy_operator.contract.exits import Reason, RunFailed

@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 import itertools
 
-from dspy_operator.api.promptprogram import Adapter, Program, SamplingRequest, Signature, SignatureField
+from dspy_operator.api.program import Program, Signature, SignatureField
+from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.api.signature_types import (
     Choice,
     DictOf,

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "dspy-operator"
 NAMESPACE = "prompts-system"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:dspy-operator"
-OURS = [resource.plural for resource in RESOURCES]
+OURS = [resource.plural for resource in RESOURCES if resource.namespaced]
+"""Without quotas, which nobody can make yet."""
 
 
 def helm(*words: str) -> subprocess.CompletedProcess[str]:

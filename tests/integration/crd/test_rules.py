@@ -11,18 +11,20 @@ import pytest
 
 from dspy_operator.api.objects import InvalidObject, parse_object
 from dspy_operator.api.resources import RESOURCES
+from dspy_operator.api.unsupported import PREFIX
 from tests.controlplane.processes import ControlPlane
 from tests.integration.crd.rule_cases import Case, cases
 
-_PLURALS = {resource.kind: resource.plural for resource in RESOURCES}
+_RESOURCES = {resource.kind: resource for resource in RESOURCES}
 CASES = [pytest.param(case, id=f"{case.kind}-{case.id}") for case in cases()]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_an_object_that_keeps_the_rule_is_taken(cluster: ControlPlane, case: Case) -> None:
+    """Or is refused for nothing but that it is not supported yet."""
     code, said = asked(cluster, case.keeps)
-    assert code == 201, said["message"]
-    assert is_good(case.keeps)
+    assert code == 201 or only_not_supported_yet(said), said["message"]
+    assert is_good(case.keeps) == (code == 201)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -51,7 +53,7 @@ def test_local_mode_and_the_api_server_take_the_same_objects(cluster: ControlPla
     a key of a map whose value is null.
     """
     rng = random.Random(seed)
-    good = [case.keeps for case in cases()]
+    good = [case.keeps for case in cases() if is_good(case.keeps)]
     differ = []
     taken = 0
     for _ in range(250):
@@ -95,6 +97,11 @@ def asked_to_change(cluster: ControlPlane, case: Case) -> tuple[int, Any]:
         cluster.request("DELETE", path)
 
 
+def only_not_supported_yet(said: Any) -> bool:
+    """Whether a refusal has that cause alone; kubectl's remark that some rules were not looked at is none."""
+    return all(PREFIX in cause["message"] for cause in said["details"]["causes"])
+
+
 def is_good(document: dict[str, Any]) -> bool:
     """To local mode."""
     try:
@@ -113,4 +120,6 @@ def paths(part: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def _collection(document: dict[str, Any]) -> str:
-    return f"/apis/dspy-operator.io/v1alpha1/namespaces/default/{_PLURALS[document['kind']]}"
+    resource = _RESOURCES[document["kind"]]
+    where = "namespaces/default/" if resource.namespaced else ""
+    return f"/apis/dspy-operator.io/v1alpha1/{where}{resource.plural}"

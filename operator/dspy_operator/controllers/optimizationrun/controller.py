@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from dspy_operator.api.objects import InvalidObject, ModelEndpoint, OptimizationRun, PromptProgram, parse_object
+from dspy_operator.api.objects import InvalidObject, Kind, ModelEndpoint, OptimizationRun, PromptProgram, parse_object
 from dspy_operator.api.reasons import RunReason
 from dspy_operator.contract import names
 from dspy_operator.controllers.admission.grants import ADMISSION, Grants
@@ -148,7 +148,7 @@ def _sooner(one: timedelta | None, other: timedelta) -> timedelta:
     return other if one is None else min(one, other)
 
 
-def _typed(body: Body | None) -> PromptProgram | ModelEndpoint | OptimizationRun | None:
+def _typed(body: Body | None) -> Kind | None:
     """None too where it does not parse: its own room says so, and ours that it is not ready."""
     if body is None:
         return None

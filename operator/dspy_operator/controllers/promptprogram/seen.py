@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from dspy_operator.api.promptprogram import Source
+from dspy_operator.api.dataset import Source
 from dspy_operator.api.reasons import ConditionType
 from dspy_operator.contract import names
 from dspy_operator.contract.canonical import digest

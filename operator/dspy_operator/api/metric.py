@@ -1,0 +1,222 @@
+"""How good one answer is, 0 to 1."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from dspy_operator.api.code import CodeRef
+from dspy_operator.api.fields import (
+    ApiModel,
+    ColumnName,
+    DecimalString,
+    FieldClass,
+    FieldName,
+    UnionModel,
+    decimal,
+    spec_field,
+)
+from dspy_operator.api.rules import Rule, decimal_rule
+
+INPUT = FieldClass.INPUT
+
+Outputs = Annotated[list[FieldName], Field(min_length=1, max_length=32)]
+
+
+class FieldsMetric(ApiModel):
+    """Which outputs a metric compares."""
+
+    fields: Outputs | None = spec_field(
+        INPUT, "The outputs that are compared; unset means all outputs. The score is their mean.", default=None
+    )
+
+
+class ContainsMetric(FieldsMetric):
+    """Whether the answer has what is expected somewhere in it."""
+
+    ignore_case: bool | None = spec_field(
+        INPUT, "true: upper and lower case are alike; unset means false.", default=None
+    )
+
+
+class RegexMetric(ApiModel):
+    """Whether an output matches a pattern."""
+
+    field: FieldName = spec_field(INPUT, "The output that is looked at.")
+    pattern: Annotated[str, Field(min_length=1, max_length=1024)] = spec_field(
+        INPUT, "A regular expression (RE2); it may match anywhere."
+    )
+
+
+class NumericMetric(FieldsMetric):
+    """Whether numbers are near enough."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        decimal_rule("tolerance", "0 <= it", "tolerance must not be negative"),
+        decimal_rule("relativeTolerance", "0 <= it", "relativeTolerance must not be negative"),
+    )
+
+    tolerance: DecimalString | None = spec_field(
+        INPUT, 'Most that an answer may be off; unset means "0".', default=None
+    )
+    relative_tolerance: DecimalString | None = spec_field(
+        INPUT, 'Most that an answer may be off, as a part of what is expected; unset means "0".', default=None
+    )
+
+    @model_validator(mode="after")
+    def _not_negative(self) -> Self:
+        for name, value in (("tolerance", self.tolerance), ("relativeTolerance", self.relative_tolerance)):
+            if value is not None and decimal(value) < 0:
+                raise PydanticCustomError("range", "{name} must not be negative", {"name": name})
+        return self
+
+
+class JudgeMetric(ApiModel):
+    """A model that plays the judge grades the answer."""
+
+    instructions: Annotated[str, Field(min_length=1, max_length=32768)] = spec_field(
+        INPUT, "What the judge looks at, and when an answer is good."
+    )
+    fields: Outputs | None = spec_field(INPUT, "The outputs that the judge reads; unset means all.", default=None)
+    scale: Annotated[int, Field(ge=1, le=100)] | None = spec_field(
+        INPUT, "Best grade, the worst is 0; unset means 1: good or not.", default=None
+    )
+
+
+Type = Literal["ExactMatch", "F1", "Contains", "Regex", "JSONEqual", "Numeric", "Judge", "Code"]
+
+
+class PartMetric(UnionModel):
+    """One metric of several; `type` names the member that may be set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {
+        "ExactMatch": "exactMatch",
+        "F1": "f1",
+        "Contains": "contains",
+        "Regex": "regex",
+        "JSONEqual": "jsonEqual",
+        "Numeric": "numeric",
+        "Judge": "judge",
+        "Code": "code",
+    }
+    REQUIRED: ClassVar[frozenset[str]] = frozenset({"Regex", "Judge", "Code"})
+
+    type: Type = spec_field(
+        INPUT,
+        "ExactMatch: equal or not. F1: overlap of words. Contains: it is in the answer. Regex: a pattern matches. JSONEqual: the same "
+        "JSON value. Numeric: near enough. Judge: a model grades. Code: a function of one's own.",
+    )
+    exact_match: FieldsMetric | None = spec_field(INPUT, "Options of ExactMatch.", default=None)
+    f1: FieldsMetric | None = spec_field(INPUT, "Options of F1.", default=None, alias="f1")
+    contains: ContainsMetric | None = spec_field(INPUT, "Options of Contains.", default=None)
+    regex: RegexMetric | None = spec_field(INPUT, "Options of Regex.", default=None)
+    json_equal: FieldsMetric | None = spec_field(INPUT, "Options of JSONEqual.", default=None)
+    numeric: NumericMetric | None = spec_field(INPUT, "Options of Numeric.", default=None)
+    judge: JudgeMetric | None = spec_field(INPUT, "Options of Judge.", default=None)
+    code: CodeRef | None = spec_field(INPUT, "Where the function is.", default=None)
+
+
+class WeightedMetric(ApiModel):
+    """A part of a composite metric."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (decimal_rule("weight", "0 < it", 'weight must be above "0"'),)
+
+    metric: PartMetric = spec_field(INPUT, "How good the answer is in this respect.")
+    weight: DecimalString | None = spec_field(
+        INPUT, 'How much it counts beside the others; unset means "1".', default=None
+    )
+
+    @model_validator(mode="after")
+    def _above_zero(self) -> Self:
+        if self.weight is not None and decimal(self.weight) <= 0:
+            raise PydanticCustomError("range", 'weight must be above "0"')
+        return self
+
+
+class CompositeMetric(ApiModel):
+    """The weighted mean of several metrics; none of them is a composite itself."""
+
+    parts: Annotated[list[WeightedMetric], Field(min_length=2, max_length=8)] = spec_field(INPUT, "The metrics.")
+
+
+class Feedback(ApiModel):
+    """What an optimizer that reads feedback (GEPA) is told of an answer."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="feedback-from-one-place",
+            cel="has(self.template) != has(self.column)",
+            message="exactly one of template, column is required",
+        ),
+    )
+
+    template: Annotated[str, Field(min_length=1, max_length=4096)] | None = spec_field(
+        INPUT,
+        "A text with {expected.<output>}, {found.<output>} and {score} in it; unset where a column has the feedback.",
+        default=None,
+    )
+    column: ColumnName | None = spec_field(
+        INPUT, "The column of the dataset that has the feedback; unset where a template makes it.", default=None
+    )
+
+    @model_validator(mode="after")
+    def _from_one_place(self) -> Self:
+        if (self.template is None) == (self.column is None):
+            raise PydanticCustomError("exactly_one", "exactly one of template, column is required")
+        return self
+
+
+class Metric(UnionModel):
+    """How good one answer is, 0 to 1; `type` names the member that may be set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {**PartMetric.MEMBERS, "Composite": "composite"}
+    REQUIRED: ClassVar[frozenset[str]] = PartMetric.REQUIRED | {"Composite"}
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        decimal_rule("accept", "0 < it && it <= 1", 'accept must be above "0" and at most "1"'),
+    )
+
+    type: Literal["ExactMatch", "F1", "Contains", "Regex", "JSONEqual", "Numeric", "Judge", "Composite", "Code"] = (
+        spec_field(
+            INPUT,
+            "ExactMatch: equal or not. F1: overlap of words. Contains: it is in the answer. Regex: a pattern matches. JSONEqual: the "
+            "same JSON value. Numeric: near enough. Judge: a model grades. Composite: several together. Code: a function of one's own.",
+        )
+    )
+    exact_match: FieldsMetric | None = spec_field(INPUT, "Options of ExactMatch.", default=None)
+    f1: FieldsMetric | None = spec_field(INPUT, "Options of F1.", default=None, alias="f1")
+    contains: ContainsMetric | None = spec_field(INPUT, "Options of Contains.", default=None)
+    regex: RegexMetric | None = spec_field(INPUT, "Options of Regex.", default=None)
+    json_equal: FieldsMetric | None = spec_field(INPUT, "Options of JSONEqual.", default=None)
+    numeric: NumericMetric | None = spec_field(INPUT, "Options of Numeric.", default=None)
+    judge: JudgeMetric | None = spec_field(INPUT, "Options of Judge.", default=None)
+    composite: CompositeMetric | None = spec_field(INPUT, "Options of Composite.", default=None)
+    code: CodeRef | None = spec_field(INPUT, "Where the function is.", default=None)
+    feedback: Feedback | None = spec_field(INPUT, "What GEPA is told of an answer.", default=None)
+    accept: DecimalString | None = spec_field(
+        INPUT,
+        'The score from which an answer is good enough to become a demonstration, above "0" to "1"; unset means "1".',
+        default=None,
+    )
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.accept is not None and not 0 < decimal(self.accept) <= 1:
+            raise PydanticCustomError("range", 'accept must be above "0" and at most "1"')
+        return self
+
+
+class Reward(UnionModel):
+    """How good an answer is where nothing says what is expected; `type` names the member that is set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {"Regex": "regex", "Judge": "judge", "Code": "code"}
+    REQUIRED: ClassVar[frozenset[str]] = frozenset({"Regex", "Judge", "Code"})
+
+    type: Literal["Regex", "Judge", "Code"] = spec_field(
+        INPUT, "Regex: a pattern matches. Judge: a model grades. Code: a function of one's own."
+    )
+    regex: RegexMetric | None = spec_field(INPUT, "Options of Regex.", default=None)
+    judge: JudgeMetric | None = spec_field(INPUT, "Options of Judge.", default=None)
+    code: CodeRef | None = spec_field(INPUT, "Where the function is.", default=None)

@@ -1,0 +1,419 @@
+"""The program of a PromptProgram: one module, a graph of them, or code."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic.functional_validators import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from dspy_operator.api.code import CodeRef
+from dspy_operator.api.dataset import HTTP_URL, SecretName
+from dspy_operator.api.fields import (
+    FIELD_KEYS,
+    ApiModel,
+    DecimalString,
+    Duration,
+    FieldClass,
+    FieldName,
+    UnionModel,
+    decimal,
+    parse_duration,
+    spec_field,
+)
+from dspy_operator.api.metric import Reward
+from dspy_operator.api.rules import Rule, Ruled, above_zero_rule, decimal_rule, quoted
+
+INPUT, EXECUTION = FieldClass.INPUT, FieldClass.EXECUTION
+
+REFERENCE = r"^(item|[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62})$"
+Bound = Annotated[int, Field(ge=-(2**53), le=2**53)]
+
+_TAKEN = ("Literal", "Optional", "Image", "Audio", "History", "None", "True", "False")
+_TAKEN_CEL = f"[{', '.join(map(quoted, _TAKEN))}]"
+
+
+def _free(name: str) -> str:
+    if name in _TAKEN:
+        raise PydanticCustomError("reserved_name", '"{name}" is a type already', {"name": name})
+    return name
+
+
+class SignatureField(ApiModel):
+    """One input or output of a signature."""
+
+    name: FieldName = spec_field(INPUT, "Name of the field; a snake_case Python identifier.")
+    type: str = spec_field(
+        INPUT,
+        'Type of the field in our closed grammar: str, int, float, bool, Literal["a", "b"], list[T], dict[str, T], Optional[T], A | B.',
+        min_length=1,
+        max_length=2048,
+    )
+    description: str | None = spec_field(
+        INPUT, "What the field holds; the model reads it.", default=None, min_length=1, max_length=4096
+    )
+
+
+_NAMES = "(self.inputs.map(field, field.name) + self.outputs.map(field, field.name))"
+
+
+class Signature(ApiModel):
+    """What goes in, what comes out, and the instructions in between (dspy.Signature)."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="field-names-are-unique",
+            cel=f"{_NAMES}.all(a, {_NAMES}.exists_one(b, a == b))",
+            message=f"""'field "' + {_NAMES}.filter(a, !{_NAMES}.exists_one(b, a == b))[0] + """
+            """'" is there twice; inputs and outputs share one set of names'""",
+            computed=True,
+        ),
+    )
+
+    instructions: str = spec_field(
+        INPUT, "What the program has to do; the text that optimizers improve.", min_length=1, max_length=32768
+    )
+    inputs: Annotated[list[SignatureField], Field(min_length=1, max_length=32)] = spec_field(
+        INPUT, "The input fields, in the order of the prompt."
+    )
+    outputs: Annotated[list[SignatureField], Field(min_length=1, max_length=32)] = spec_field(
+        INPUT, "The output fields, in the order of the prompt."
+    )
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        seen: set[str] = set()
+        for field in (*self.inputs, *self.outputs):
+            if field.name in seen:
+                raise PydanticCustomError(
+                    "duplicate_field",
+                    'field "{name}" is there twice; inputs and outputs share one set of names',
+                    {"name": field.name},
+                )
+            seen.add(field.name)
+        return self
+
+
+class ModuleType(StrEnum):
+    """DSPy modules a Single program can be made of."""
+
+    PREDICT = "Predict"
+    CHAIN_OF_THOUGHT = "ChainOfThought"
+
+
+ToolText = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class HTTPTool(ApiModel):
+    """A tool behind a URL: arguments go out and the answer comes back as JSON."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (above_zero_rule("timeout"),)
+
+    url: Annotated[str, Field(min_length=8, max_length=2048, pattern=HTTP_URL)] = spec_field(
+        INPUT, "Where it answers; no password in it."
+    )
+    headers_secret: SecretName | None = spec_field(
+        EXECUTION, "Secret whose keys are sent as headers, for example Authorization.", default=None
+    )
+    timeout: Duration | None = spec_field(EXECUTION, 'How long one call may take; unset means "30s".', default=None)
+
+    @model_validator(mode="after")
+    def _not_zero(self) -> Self:
+        if self.timeout is not None and parse_duration(self.timeout).total_seconds() <= 0:
+            raise PydanticCustomError("range", "timeout must be above zero")
+        return self
+
+
+class Tool(ApiModel):
+    """Something that the model may call while it thinks."""
+
+    name: FieldName = spec_field(INPUT, "Name of the tool; the model calls it by that.")
+    description: ToolText = spec_field(INPUT, "What the tool does; the model reads it.")
+    arguments: Annotated[list[SignatureField], Field(max_length=16)] | None = spec_field(
+        INPUT, "What the tool is called with; unset means nothing.", default=None
+    )
+    http: HTTPTool = spec_field(INPUT, "Where it answers.")
+    effects: Literal["Safe", "Unsafe"] | None = spec_field(
+        INPUT,
+        "Safe: calling it again changes nothing. Unsafe: it does; such a tool is refused in a run. Unset means Safe.",
+        default=None,
+    )
+
+
+class ReActOptions(ApiModel):
+    """dspy.ReAct: the model reasons, calls tools, and answers."""
+
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=16)] = spec_field(INPUT, "What it may call.")
+    max_iters: Annotated[int, Field(ge=1, le=100)] | None = spec_field(
+        INPUT, "Most rounds of thought and call; unset means 20.", default=None
+    )
+
+
+class RepeatOptions(ApiModel):
+    """Options of dspy.BestOfN and dspy.Refine: the same question several times, the best answer is taken."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        decimal_rule("threshold", "0 < it && it <= 1", 'threshold must be above "0" and at most "1"'),
+    )
+
+    module: Literal["Predict", "ChainOfThought"] | None = spec_field(
+        INPUT, "The module that is asked; unset means Predict.", default=None
+    )
+    # DSPy calls it N; a key `n` without quotes is false to a reader of YAML 1.1, kubectl among them.
+    attempts: Annotated[int, Field(ge=1, le=64)] = spec_field(INPUT, "Most attempts (N).")
+    reward: Reward = spec_field(INPUT, "How good an answer is.")
+    threshold: DecimalString = spec_field(INPUT, 'The score, above "0" to "1", at which no further attempt is made.')
+    fail_count: Annotated[int, Field(ge=1, le=64)] | None = spec_field(
+        INPUT, "Attempts that may fail before the call does; unset means as many as there are.", default=None
+    )
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if not 0 < decimal(self.threshold) <= 1:
+            raise PydanticCustomError("range", 'threshold must be above "0" and at most "1"')
+        return self
+
+
+class MultiChainComparisonOptions(ApiModel):
+    """dspy.MultiChainComparison: several chains of thought, and one answer made of them."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        decimal_rule("temperature", "0 <= it && it <= 2", 'temperature must be "0" to "2"'),
+    )
+
+    m: Annotated[int, Field(ge=2, le=16)] | None = spec_field(INPUT, "Chains of thought; unset means 3.", default=None)
+    temperature: DecimalString | None = spec_field(
+        INPUT, 'Temperature of the comparison, "0" to "2"; unset means "0.7".', default=None
+    )
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.temperature is not None and not 0 <= decimal(self.temperature) <= 2:
+            raise PydanticCustomError("range", 'temperature must be "0" to "2"')
+        return self
+
+
+class Module(UnionModel):
+    """How the model is asked: a module of DSPy; `type` names the member that may be set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {
+        "ReAct": "react",
+        "BestOfN": "bestOfN",
+        "Refine": "refine",
+        "MultiChainComparison": "multiChainComparison",
+    }
+    REQUIRED: ClassVar[frozenset[str]] = frozenset({"ReAct", "BestOfN", "Refine"})
+
+    type: Literal["Predict", "ChainOfThought", "ReAct", "BestOfN", "Refine", "MultiChainComparison"] = spec_field(
+        INPUT,
+        "Predict asks for the outputs; ChainOfThought for reasoning first; ReAct calls tools; BestOfN and Refine ask again until the "
+        "answer is good, Refine with advice; MultiChainComparison asks several times and compares.",
+    )
+    react: ReActOptions | None = spec_field(INPUT, "Options of ReAct.", default=None)
+    best_of_n: RepeatOptions | None = spec_field(INPUT, "Options of BestOfN.", default=None, alias="bestOfN")
+    refine: RepeatOptions | None = spec_field(INPUT, "Options of Refine.", default=None)
+    multi_chain_comparison: MultiChainComparisonOptions | None = spec_field(
+        INPUT, "Options of MultiChainComparison.", default=None
+    )
+
+
+class StepModule(ApiModel):
+    """How the model is asked in one step of a graph."""
+
+    type: Literal["Predict", "ChainOfThought"] = spec_field(
+        INPUT, "Predict asks for the outputs; ChainOfThought for reasoning first."
+    )
+
+
+_REASONING_IS_FREE = Rule(
+    id="reasoning-is-free",
+    cel="!has(self.module) || self.module.type != 'ChainOfThought' || "
+    "!self.signature.inputs.exists(field, field.name == 'reasoning') && "
+    "!self.signature.outputs.exists(field, field.name == 'reasoning')",
+    message='"reasoning" cannot be a field of a ChainOfThought: the module adds it',
+)
+
+
+def _check_reasoning(signature: Signature, module_type: str) -> None:
+    names = {field.name for field in (*signature.inputs, *signature.outputs)}
+    if module_type == "ChainOfThought" and "reasoning" in names:
+        raise PydanticCustomError(
+            "reserved_name", '"reasoning" cannot be a field of a ChainOfThought: the module adds it'
+        )
+
+
+class SingleProgram(ApiModel):
+    """One signature and one module."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (_REASONING_IS_FREE,)
+
+    signature: Signature = spec_field(INPUT, "Inputs, outputs and instructions.")
+    module: Module | None = spec_field(INPUT, "How the model is asked; unset means Predict.", default=None)
+
+    @property
+    def module_type(self) -> ModuleType:
+        """The module, with the default applied."""
+        return ModuleType(self.module.type) if self.module else ModuleType.PREDICT
+
+    @model_validator(mode="after")
+    def _reasoning_is_free(self) -> Self:
+        _check_reasoning(self.signature, self.module_type)
+        return self
+
+
+class Retrieve(ApiModel):
+    """Passages that a server finds for a text."""
+
+    http: HTTPTool = spec_field(INPUT, "The server: it gets query and topK and answers with a list of texts.")
+    top_k: Annotated[int, Field(ge=1, le=100)] | None = spec_field(INPUT, "Most passages; unset means 5.", default=None)
+
+
+Wiring = Annotated[
+    dict[FieldName, Annotated[str, Field(min_length=1, max_length=127, pattern=REFERENCE)]],
+    Field(min_length=1, max_length=32),
+    Ruled((FIELD_KEYS,)),
+]
+"""Field -> where its value comes from: "inputs.question", "ctx.passages", or "item" in a node that repeats."""
+
+
+class Step(ApiModel):
+    """A question to the model."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (_REASONING_IS_FREE,)
+
+    signature: Signature = spec_field(INPUT, "Inputs, outputs and instructions.")
+    module: StepModule | None = spec_field(INPUT, "How the model is asked; unset means Predict.", default=None)
+
+    @model_validator(mode="after")
+    def _reasoning_is_free(self) -> Self:
+        _check_reasoning(self.signature, self.module.type if self.module else "Predict")
+        return self
+
+
+class GraphNode(ApiModel):
+    """One step: it asks the model, or looks something up."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="node-does-one-thing",
+            cel="has(self.predict) != has(self.retrieve)",
+            message="exactly one of predict, retrieve is required",
+        ),
+        Rule(
+            id="repetition-is-bounded",
+            cel="has(self.forEach) == has(self.maxItems)",
+            message="forEach and maxItems go together: write both, or neither",
+        ),
+    )
+
+    predict: Step | None = spec_field(INPUT, "Asks the model.", default=None)
+    retrieve: Retrieve | None = spec_field(INPUT, "Looks something up; its output is `passages`.", default=None)
+    inputs: Wiring = spec_field(INPUT, "Where each input of the node comes from; that of a retrieve is `query`.")
+    for_each: Annotated[str, Field(min_length=1, max_length=127, pattern=REFERENCE)] | None = spec_field(
+        INPUT, "A list: the node is done for each item, and its outputs are lists. Unset means once.", default=None
+    )
+    max_items: Annotated[int, Field(ge=1, le=256)] | None = spec_field(
+        INPUT, "Most items that are done; unset means no repetition.", default=None
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if (self.predict is None) == (self.retrieve is None):
+            raise PydanticCustomError("exactly_one", "exactly one of predict, retrieve is required")
+        if (self.for_each is None) != (self.max_items is None):
+            raise PydanticCustomError("exactly_one", "forEach and maxItems go together: write both, or neither")
+        return self
+
+
+class GraphProgram(ApiModel):
+    """Several steps whose outputs are inputs of others; no step waits for itself."""
+
+    inputs: Annotated[list[SignatureField], Field(min_length=1, max_length=32)] = spec_field(
+        INPUT, "What goes in, in the order of the columns."
+    )
+    nodes: Annotated[dict[FieldName, GraphNode], Field(min_length=1, max_length=12), Ruled((FIELD_KEYS,))] = spec_field(
+        INPUT, "The steps by name."
+    )
+    output: Wiring = spec_field(INPUT, "What comes out: output field -> where its value comes from.")
+
+
+class Program(UnionModel):
+    """The program's shape; `type` names the member that is set."""
+
+    MEMBERS: ClassVar[dict[str, str]] = {"Single": "single", "Graph": "graph", "Code": "code"}
+    REQUIRED: ClassVar[frozenset[str]] = frozenset(MEMBERS)
+
+    type: Literal["Single", "Graph", "Code"] = spec_field(
+        INPUT, "Single: one signature and one module. Graph: several steps. Code: Python of one's own."
+    )
+    single: SingleProgram | None = spec_field(INPUT, "A program of one module.", default=None)
+    graph: GraphProgram | None = spec_field(INPUT, "A program of several steps.", default=None)
+    code: CodeRef | None = spec_field(INPUT, "A program in Python.", default=None)
+
+
+class TypeField(ApiModel):
+    """A field of a named type."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="minimum-below-maximum",
+            cel="!has(self.minimum) || !has(self.maximum) || self.minimum <= self.maximum",
+            message="minimum must not be above maximum",
+            field=".minimum",
+        ),
+    )
+
+    name: FieldName = spec_field(INPUT, "Name of the field; a snake_case Python identifier.")
+    type: Annotated[str, Field(min_length=1, max_length=2048)] = spec_field(
+        INPUT, "Type of the field in the grammar of signatures; no named type."
+    )
+    description: Annotated[str, Field(min_length=1, max_length=4096)] | None = spec_field(
+        INPUT, "What the field holds; the model reads it.", default=None
+    )
+    minimum: Bound | None = spec_field(INPUT, "Least value of a number; unset means any.", default=None)
+    maximum: Bound | None = spec_field(INPUT, "Greatest value of a number; unset means any.", default=None)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise PydanticCustomError("range", "minimum must not be above maximum")
+        return self
+
+
+class ObjectType(ApiModel):
+    """An object with named fields, for the types of signatures."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="type-fields-are-unique",
+            cel="self.fields.all(a, self.fields.exists_one(b, a.name == b.name))",
+            message="two fields have the same name",
+            field=".fields",
+        ),
+    )
+
+    fields: Annotated[list[TypeField], Field(min_length=1, max_length=32)] = spec_field(
+        INPUT, "The fields, in the order of the prompt."
+    )
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        if len({field.name for field in self.fields}) < len(self.fields):
+            raise PydanticCustomError("duplicate_field", "two fields have the same name")
+        return self
+
+
+_TYPE_NAME = r"^[A-Z][A-Za-z0-9]*$"
+_TYPE_KEYS = Rule(
+    id="types-have-names",
+    cel=f"self.all(name, name.size() <= 63 && name.matches({quoted(_TYPE_NAME)}) && !(name in {_TAKEN_CEL}))",
+    message=f"keys must be names of types: {_TYPE_NAME}, at most 63 characters, none of {', '.join(_TAKEN)}",
+)
+TypeMap = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=63, pattern=_TYPE_NAME), AfterValidator(_free)], ObjectType],
+    Field(min_length=1, max_length=16),
+    Ruled((_TYPE_KEYS,)),
+]
+"""Name -> object type."""

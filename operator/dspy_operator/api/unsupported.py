@@ -1,0 +1,148 @@
+"""What the API has, and no part of the operator does yet: the one list, which later work only shortens.
+
+The schema is whole from the first release, so that `kubectl explain` shows what is coming and names do not change. What stands
+here is refused at admission and in local mode with the same words: nothing is taken and then ignored. Whoever builds a thing
+removes its line; the rule, the refusal of local mode and the note in the field's description go with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dspy_operator.api.rules import Rule, kebab, quoted
+
+PREFIX = "not supported yet: "
+"""How each refusal begins."""
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """One thing that is refused."""
+
+    model: str
+    """The model that has the field, wherever in a kind it stands."""
+    field: str | None = None
+    """Its camelCase name; None: the model as a whole."""
+    what: str = ""
+    """What it is called in the refusal; values are put behind it."""
+    values: tuple[str, ...] = ()
+    """Values that are refused; none: the field itself."""
+    words: tuple[str, ...] = ()
+    """Names that a type of a signature must not have outside of quotes, in place of values."""
+
+    @property
+    def id(self) -> str:
+        """Of the rule."""
+        return "-".join([self.model.lower(), *([kebab(self.field)] if self.field else []), "not-supported-yet"])
+
+    @property
+    def note(self) -> str:
+        """What the field's description says about it."""
+        listed = ", ".join(self.values or self.words)
+        return f"Not supported yet: {listed}." if listed else "Not supported yet."
+
+    def rule(self) -> Rule:
+        """For the API server."""
+        if self.field is None:
+            return Rule(id=self.id, cel="false", message=PREFIX + self.what, reason="FieldValueForbidden")
+        found = f"self.{self.field}"
+        if self.words:
+            cel, message = f"!{found}.matches({quoted(self._pattern)})", f"{self.what} {', '.join(self.words)}"
+        elif self.values:
+            cel = f"!has({found}) || !({found} in [{', '.join(map(quoted, self.values))}])"
+            return Rule(
+                id=self.id,
+                cel=cel,
+                message=f"{quoted(f'{PREFIX}{self.what} ')} + {found}",
+                computed=True,
+                field=f".{self.field}",
+                reason="FieldValueForbidden",
+            )
+        else:
+            cel, message = f"!has({found})", self.what
+        return Rule(id=self.id, cel=cel, message=PREFIX + message, field=f".{self.field}", reason="FieldValueForbidden")
+
+    def refusal(self, value: object) -> str | None:
+        """For local mode: what is said of the field's value, None where it is taken."""
+        if self.words:
+            found = isinstance(value, str) and re.search(self._pattern, value)
+            return f"{PREFIX}{self.what} {', '.join(self.words)}" if found else None
+        if self.values:
+            return f"{PREFIX}{self.what} {value}" if value in self.values else None
+        return None if value is None else PREFIX + self.what
+
+    @property
+    def _pattern(self) -> str:
+        # RE2 and Python read it alike. A text in quotes is skipped whole: Literal["date"] names no date.
+        skipped = r"""(?:[^"']|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')*"""
+        return rf"^{skipped}\b(?:{'|'.join(self.words)})\b"
+
+
+NOT_YET: tuple[NotYet, ...] = (
+    # PromptProgram
+    NotYet("Program", "type", "program", values=("Graph", "Code")),
+    NotYet("Module", "type", "module", values=("ReAct", "BestOfN", "Refine", "MultiChainComparison")),
+    NotYet("SignatureField", "type", "types", words=("date", "datetime", "Image", "Audio", "History")),
+    NotYet("PromptProgramSpec", "types", "named types"),
+    NotYet("Adapter", "type", "adapter", values=("Auto", "XML", "BAML")),
+    NotYet("Adapter", "constrained", "constrained", values=("Auto",)),
+    NotYet("EndpointRef", "apiKeySecret", "a local key for an endpoint of another namespace"),
+    NotYet("Source", "type", "dataset source", values=("PersistentVolumeClaim", "HTTP", "S3")),
+    NotYet("Dataset", "format", "dataset format", values=("JSON", "CSV")),
+    NotYet("Split", "type", "split", values=("Sources",)),
+    NotYet("HashSplit", "groupBy", "splitting by groups"),
+    NotYet("HashSplit", "stratifyBy", "splitting by strata"),
+    NotYet(
+        "Metric",
+        "type",
+        "metric",
+        values=("Contains", "Regex", "JSONEqual", "Numeric", "Judge", "Composite", "Code"),
+    ),
+    NotYet("Metric", "feedback", "feedback of one's own"),
+    # OptimizationRun
+    NotYet(
+        "Optimizer",
+        "type",
+        "optimizer",
+        values=("BootstrapFewShotWithRandomSearch", "COPRO", "SIMBA", "InferRules", "Stages"),
+    ),
+    NotYet("MIPROv2Options", "maxErrors", "maxErrors of MIPROv2"),
+    NotYet("RoleEndpoints", "judge", "a judge"),
+    NotYet("StartFrom", "type", "starting from", values=("Current", "Revision")),
+    NotYet("OptimizationRunSpec", "goal", "a goal"),
+    NotYet("OptimizationRunSpec", "ttlAfterFinished", "ttlAfterFinished"),
+    NotYet("OptimizationRunSpec", "reuse", "reuse", values=("Never",)),
+    # ModelEndpoint
+    NotYet("Provider", "type", "provider", values=("Perplexity",)),
+    NotYet("OpenAIProvider", "caBundle", "certificates of one's own"),
+    NotYet("OpenAIProvider", "headers", "further headers"),
+    NotYet("OpenAIProvider", "extraBody", "further fields of a request"),
+    NotYet("Limits", "requestsPerMinute", "a limit of requests per minute"),
+    NotYet("Limits", "tokensPerMinute", "a limit of tokens per minute"),
+    NotYet("AccessNamespaces", "from", "access from", values=("Selector",)),
+    # OptimizationQuota
+    NotYet("OptimizationQuotaSpec", None, "OptimizationQuota"),
+)
+
+
+def _by_model() -> Mapping[str, tuple[NotYet, ...]]:
+    found: defaultdict[str, list[NotYet]] = defaultdict(list)
+    for entry in NOT_YET:
+        found[entry.model].append(entry)
+    return {model: tuple(entries) for model, entries in found.items()}
+
+
+_BY_MODEL = _by_model()
+
+
+def of(models: tuple[str, ...]) -> Iterator[NotYet]:
+    """What is refused of a model.
+
+    Args:
+        models: its name, and those of the models that it inherits fields from.
+    """
+    for name in models:
+        yield from _BY_MODEL.get(name, ())
