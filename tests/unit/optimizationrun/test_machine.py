@@ -27,7 +27,7 @@ from tests.unit.optimizationrun.cluster import NAMESPACE, Cluster, Killed
 SLOTS = 6
 RUNS = ("fast", "slow")
 CALLS = 4
-"""Most calls that a pod has on the wire: what it may have spent and not told."""
+"""Most calls that a pod has on the wire: what it may have spent and not told. The next pod finds them in a journal that is kept."""
 runs = st.sampled_from(RUNS)
 _ELSEWHERE = {Reason.INVALID_MANIFEST, Reason.ENDPOINT_NOT_FOUND, Reason.PROGRAM_NOT_FOUND, Reason.STOPPED}
 """Of local mode, or only where it was asked for."""
@@ -47,6 +47,8 @@ class Life(RuleBasedStateMachine):
         """Calls that were really made."""
         self.told: dict[str, int] = {}
         """Pod -> calls over the run's life, as the pod knows them."""
+        self.untold = dict.fromkeys(RUNS, 0)
+        """Calls of pods that died without a word, since one spoke last: only a journal that is kept knows them."""
         self.touched = dict.fromkeys(RUNS, False)
         """Whether something was edited that may begin an ended run anew."""
         self.seen_phases = 0
@@ -263,7 +265,7 @@ class Life(RuleBasedStateMachine):
                 continue
             used, reserved = entry.get("used", {}).get("calls", 0), entry.get("reserved", {}).get("calls", 0)
             known = max([used + reserved, *(self.told[pod["metadata"]["name"]] for pod in self._of("Pod", run))])
-            assert known + (CALLS if self._keeps(run) else 0) >= self.paid[run], (run, entry, self.paid)
+            assert known + self.untold[run] >= self.paid[run], (run, entry, self.paid, self.untold)
 
     @invariant()
     def slots_are_given_once(self) -> None:
@@ -331,7 +333,7 @@ class Life(RuleBasedStateMachine):
         for run in RUNS:
             if not self._of("Pod", run) and not self._of("Job", run) and not self._open(run):
                 used = self._entry(run).get("used", {}).get("calls", 0)
-                assert used + (CALLS if self._keeps(run) else 0) >= self.paid[run]
+                assert used + self.untold[run] >= self.paid[run]
 
     def _spend(self, run: str, calls: int, *, report: bool = True) -> None:
         """As the ledger does: never above the budget of the control document that is in force."""
@@ -342,6 +344,10 @@ class Life(RuleBasedStateMachine):
         on_the_wire = sum(self.cluster.control(run).slots.values())
         calls = max(0, min(calls, limit - known, calls if report else on_the_wire))
         self.paid[run] += calls
+        if report:
+            self.untold[run] = 0
+        elif self._keeps(run):
+            self.untold[run] += calls
         if report or self._keeps(run):
             self.told[pod["metadata"]["name"]] = known + calls
 
