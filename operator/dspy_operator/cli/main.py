@@ -210,6 +210,18 @@ def crdgen(
 
 
 @app.command()
+def schemas(folder: Annotated[Path, typer.Argument(help="Where to write them; made where it is missing.")]) -> None:
+    """Write JSON Schemas of the kinds, for editors: completion, texts and mistakes while typing.
+
+    In a manifest: `# yaml-language-server: $schema=FOLDER/all.json`
+    """
+    from dspy_operator.cli import editorschemas
+
+    for path in editorschemas.write(folder):
+        _say(str(path))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
