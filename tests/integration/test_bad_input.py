@@ -247,7 +247,8 @@ def test_rows_that_cannot_be_used_are_counted_and_the_first_five_are_explained(t
         )
         valid = ended(start_cli("validate", str(place.manifests), "-o", str(place.out)), place.out)
         assert (valid.code, valid.stderr) == (0, "")
-        assert "8 rows (2 train, 2 validation, 4 test), 7 rows dropped: line 9: " in valid.stdout
+        assert "8 rows (2 train, 2 validation, 4 test), 7 rows dropped; " in valid.stdout
+        assert f"RowsDropped: PromptProgram/sentiment: spec.dataset.source.inline.data: line 9: {wrong}" in valid.stdout
 
 
 def test_all_mistakes_of_a_manifest_are_told_at_once(tmp_path: Path) -> None:

@@ -440,7 +440,7 @@ def test_a_config_map_is_located_by_its_identity(read: Read) -> None:
         ),
         pytest.param(
             "- a\n- b\n",
-            ["x/a.yaml:1: must be an object: a mapping with apiVersion, kind and metadata"],
+            ["x/a.yaml:1:1: must be an object: a mapping with apiVersion, kind and metadata"],
             id="a list where an object is wanted",
         ),
         pytest.param(

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
-from dspy_operator.cli.manifests import Manifests, ObjectId, one_run, read_manifests
+from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, one_run, read_manifests
 from dspy_operator.contract.documents import Account, AccountEntry, Result
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
@@ -77,7 +77,11 @@ def prepare_run(options: Options) -> Local:
         RunFailed: with the reason and, where one field is to blame, its path and place.
     """
     manifests = read_manifests(options.paths)
-    run = one_run(manifests, options.run)
+    return prepare_run_of(options, manifests, one_run(manifests, options.run))
+
+
+def prepare_run_of(options: Options, manifests: Manifests, run: OptimizationRun) -> Local:
+    """The same for one run of manifests that were read."""
     if options.estimate:
         run = run.model_copy(update={"spec": run.spec.model_copy(update={"mode": "Estimate"})})
     with _placed(options, manifests, run.metadata.namespace, run.metadata.name, run.spec.program_ref.name):
@@ -101,22 +105,16 @@ def prepare_run(options: Options) -> Local:
     return Local(spec, control, folder, manifests, account)
 
 
-def prepare_validation(options: Options) -> list[Local]:
-    """The same for each program of the manifests, in `OUTPUT/<program>.baseline/`; no run is needed."""
-    manifests = read_manifests(options.paths)
-    if not manifests.programs:
-        raise RunFailed(Reason.PROGRAM_NOT_FOUND, f"no PromptProgram in {', '.join(map(str, options.paths))}")
-    found = []
-    for program in manifests.programs.values():
-        name = program.metadata.name
-        with _placed(options, manifests, program.metadata.namespace, "", name):
-            folder = options.output.absolute() / f"{name}.baseline"
-            account = options.output.absolute() / f"{name}.account.json"
-            spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account))
-            write_json(folder / "run.json", spec.document())
-            _write_rows(spec, _rows(manifests, program))
-        found.append(Local(spec, Control.model_validate({"budget": {"calls": 1}}), folder, manifests, account))
-    return found
+def prepare_program(options: Options, manifests: Manifests, program: PromptProgram) -> Local:
+    """The same for the validation of a program, in `OUTPUT/<program>.baseline/`; no run is needed."""
+    name = program.metadata.name
+    with _placed(options, manifests, program.metadata.namespace, "", name):
+        folder = options.output.absolute() / f"{name}.baseline"
+        account = options.output.absolute() / f"{name}.account.json"
+        spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account))
+        write_json(folder / "run.json", spec.document())
+        _write_rows(spec, _rows(manifests, program))
+    return Local(spec, Control.model_validate({"budget": {"calls": 1}}), folder, manifests, account)
 
 
 def settle(local: Local, result: Result) -> None:
@@ -355,12 +353,18 @@ def _locate(manifests: Manifests, namespace: str, run: str, program: str, path: 
     """File and line of a field, wherever of run and program it stands."""
     if path is None:
         return None
+    identity, parts = owner_of(namespace, run, program, path)
+    return manifests.locate(identity, parts) if identity in manifests.origins else None
+
+
+def owner_of(namespace: str, run: str, program: str, path: str) -> tuple[ObjectId, FieldPath]:
+    """Which of run and program has a field, and its path in it."""
     parts: list[str | int] = []
     for part in path.replace("]", "").replace("[", ".").split("."):
         parts.append(int(part) if part.isdigit() else part)
-    of_run = len(parts) > 1 and parts[1] in _fields(OptimizationRunSpec)
-    identity = ObjectId("OptimizationRun", namespace, run) if of_run else ObjectId("PromptProgram", namespace, program)
-    return manifests.locate(identity, tuple(parts)) if identity in manifests.origins else None
+    if len(parts) > 1 and parts[1] in _fields(OptimizationRunSpec):
+        return ObjectId("OptimizationRun", namespace, run), tuple(parts)
+    return ObjectId("PromptProgram", namespace, program), tuple(parts)
 
 
 def _fields(model: type[BaseModel]) -> set[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from dspy_operator import __version__
+from dspy_operator.cli.findings import Format, Severity, annotation, as_json, text
 from dspy_operator.contract.exits import Exit, Reason, RunFailed
 
 if TYPE_CHECKING:
@@ -125,31 +126,47 @@ def run(
 
 
 @app.command()
-def validate(paths: Paths, output: Output = Path("out")) -> None:
-    """Check programs, rows and metrics, and write each program's baseline revision; no model is called."""
+def validate(
+    paths: Paths,
+    output: Output = Path("out"),
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="text: a line for each finding. json: a list of them. github: annotations of a pull request's lines.",
+        ),
+    ] = Format.TEXT,
+) -> None:
+    """Check manifests without a cluster, before they are applied or merged; no model is called.
+
+    Everything wrong is told at once, with file and line: YAML, fields and rules as the API server has them, what the
+    objects say of each other, then rows, types, metric and budget. Warnings name what could not be checked here,
+    such as an endpoint that only the cluster has. Kinds that are not ours are named once and left alone.
+
+    Each right program's baseline revision is written to OUTPUT/<program>.baseline/revision.
+
+    Folders are read without their subfolders. Kustomize and Helm: `kustomize build . | dspy-operator validate -`
+
+    Exit code: 0 when all is right (warnings do not count); else that of the first error: 64 a manifest, 40 the program,
+    41 its rows, 42 its metric, 43 the budget.
+    """
     _fix_hash_seed()
-    from dspy_operator.cli.local import Options, prepare_validation
+    from dspy_operator.cli.check import check
 
-    try:
-        prepared = prepare_validation(Options(paths, output))
-    except RunFailed as failure:
-        _refuse(failure)
-    from dspy_operator.runner.process import validate_process
-
-    worst = 0
-    for local in prepared:
-        result = validate_process(local.spec)
-        if result.exit:
-            _say_failure(result, local.failed_at(result.path))
-            worst = worst or result.exit
-            continue
-        rows = result.dataset
-        assert rows is not None
-        typer.echo(
-            f"{local.spec.program.name}: valid, {rows.rows} rows ({rows.train} train, {rows.validation} validation, {rows.test} test)"
-            f"{', ' + rows.dropped_message if rows.dropped else ''}; baseline revision in {local.folder / 'revision'}"
-        )
-    raise typer.Exit(worst)
+    checked = check(paths, output)
+    match format_:
+        case Format.JSON:
+            _say(as_json(checked.findings))
+        case Format.GITHUB:
+            for finding in checked.findings:
+                _say(annotation(finding))
+        case Format.TEXT:
+            for finding in checked.findings:
+                _say(text(finding), error=finding.severity is Severity.ERROR)
+    if format_ is not Format.JSON:
+        for line in checked.valid:
+            _say(line)
+    raise typer.Exit(checked.exit)
 
 
 @app.command()
@@ -190,6 +207,18 @@ def crdgen(
         _say(f"{path}: {'not up to date, run `dspy-operator crdgen`' if check else 'written'}", error=check)
     if check and crdgen.drift(root):
         raise typer.Exit(1)
+
+
+@app.command()
+def schemas(folder: Annotated[Path, typer.Argument(help="Where to write them; made where it is missing.")]) -> None:
+    """Write JSON Schemas of the kinds, for editors: completion, texts and mistakes while typing.
+
+    In a manifest: `# yaml-language-server: $schema=FOLDER/all.json`
+    """
+    from dspy_operator.cli import editorschemas
+
+    for path in editorschemas.write(folder):
+        _say(str(path))
 
 
 @app.command()

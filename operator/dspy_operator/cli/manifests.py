@@ -54,6 +54,8 @@ KUSTOMIZATIONS = frozenset({"kustomization.yaml", "kustomization.yml"})
 
 _T = TypeVar("_T")
 FieldPath = tuple[str | int, ...]
+_Start = tuple[int, int]
+"""Line and column, from 1."""
 Key = tuple[str, str]
 """`(namespace, name)`."""
 
@@ -84,6 +86,14 @@ class Origin:
         return f"{self.file}:{self.line}"
 
 
+class Place(NamedTuple):
+    """Where something stands; line and column from 1."""
+
+    file: str
+    line: int
+    column: int
+
+
 @dataclass(frozen=True)
 class Located:
     """A problem, and where a person finds it."""
@@ -92,13 +102,15 @@ class Located:
     line: int | None
     """From 1; None where the file itself is the problem."""
     column: int | None
-    """From 1; known for errors of YAML's syntax only."""
+    """From 1; None where there is no line."""
     object: str | None
     """`kind/name`, as far as they could be read."""
     problem: Problem
 
     def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+        # Of a field the path says more than a column.
+        column = None if self.problem.path else self.column
+        place = ":".join(str(part) for part in (self.file, self.line, column) if part is not None)
         what = str(self.problem) if self.problem.path else self.problem.message
         return ": ".join(part for part in (place, self.object, what) if part)
 
@@ -125,6 +137,7 @@ class Manifests:
     ignored: Mapping[str, int]
     """Kinds that local mode has no use for, and how many objects of each."""
     origins: Mapping[ObjectId, Origin]
+    """Of the objects that were refused too."""
     _nodes: Mapping[ObjectId, Node] = field(repr=False, compare=False)
 
     def locate(self, of: Kind | ObjectId, path: FieldPath = ()) -> str:
@@ -136,18 +149,43 @@ class Manifests:
         Raises:
             KeyError: the object does not come from these manifests.
         """
-        identity = of if isinstance(of, ObjectId) else ObjectId.of(of)
-        return str(Origin(self.origins[identity].file, _line_of(self._nodes[identity], path)))
+        place = self.place(of if isinstance(of, ObjectId) else ObjectId.of(of), path)
+        return str(Origin(place.file, place.line))
+
+    def place(self, of: ObjectId, path: FieldPath = ()) -> Place:
+        """The same, with the column."""
+        return Place(self.origins[of].file, *_start_of(self._nodes[of], path))
+
+    def place_in_text(self, of: ObjectId, path: FieldPath, line: int) -> Place:
+        """Where a line of a text stands, a field's value: exact in a literal block (|), else where the text begins.
+
+        Args:
+            line: of the text, from 1.
+        """
+        node = _node_at(self._nodes[of], path)
+        if not isinstance(node, ScalarNode) or node.style != "|":
+            return self.place(of, path)
+        return Place(self.origins[of].file, node.start_mark.line + 1 + line, 1)
 
 
 def read_manifests(paths: Sequence[Path]) -> Manifests:
-    """Every object of these files.
+    """Every object of these files, all of them right.
+
+    Raises:
+        ManifestError: with all problems of all files.
+    """
+    manifests, problems = survey_manifests(paths)
+    if problems:
+        raise ManifestError(problems)
+    return manifests
+
+
+def survey_manifests(paths: Sequence[Path]) -> tuple[Manifests, Sequence[Located]]:
+    """The right objects of these files, and what is wrong with the others.
 
     Args:
         paths: files, folders (their *.yaml, *.yml and *.json, by name, without subfolders, hidden files and
             kustomization.yaml), or `-` for standard input. A file that is named twice is read once.
-    Raises:
-        ManifestError: with all problems of all files.
     """
     reading = _Reading()
     files: dict[str, Path] = {}
@@ -159,9 +197,7 @@ def read_manifests(paths: Sequence[Path]) -> Manifests:
             reading.problems.append(refused.located)
     for file in files.values():
         reading.read(file)
-    if reading.problems:
-        raise ManifestError(reading.problems)
-    return Manifests(
+    manifests = Manifests(
         sources=tuple(map(_shown_path, paths)),
         programs=_of_type(PromptProgram, reading.objects),
         runs=_of_type(OptimizationRun, reading.objects),
@@ -171,6 +207,7 @@ def read_manifests(paths: Sequence[Path]) -> Manifests:
         origins=reading.origins,
         _nodes=reading.nodes,
     )
+    return manifests, reading.problems
 
 
 def one_run(manifests: Manifests, name: str | None = None) -> OptimizationRun:
@@ -372,7 +409,7 @@ _ODD_NUMBER = re.compile(r"[-+]?(0[0-9]+|0x[0-9a-f]+|0o[0-7]+|0b[01]+|\.inf)|\.n
 
 @dataclass(frozen=True)
 class _Fault:
-    line: int
+    start: _Start
     problem: Problem
 
 
@@ -388,104 +425,116 @@ class _PlainData:
         self.faults: list[_Fault] = []
         self._counter = counter
 
-    def of(self, node: Node, path: FieldPath = (), line: int | None = None) -> Any:
+    def of(self, node: Node, path: FieldPath = (), start: _Start | None = None) -> Any:
         """The value; each fault is kept, and stands for itself as text or is left out.
 
         Raises:
             _TooLarge: aliases make it larger, or deeper, than a file may be.
         """
         _check_size(next(self._counter), len(path) + 1, node.start_mark)
-        line = line or node.start_mark.line + 1
+        start = start or _start(node)
         if node.tag not in (_PLAIN, _TEXT, _STR_TAG):
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            self._fault(line, path, f"tags are not understood, found {tag}")
+            self._fault(start, path, f"tags are not understood, found {tag}")
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
             return [self.of(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._plain(node.value, path, line) if node.tag == _PLAIN else self._text(node.value, path, line)
+        return self._plain(node.value, path, start) if node.tag == _PLAIN else self._text(node.value, path, start)
 
     def _mapping(self, node: MappingNode, path: FieldPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         lines: dict[str, int] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            key = self._key(key_node, path, line)
+            start = _start(key_node)
+            key = self._key(key_node, path, start)
             if key is None:
                 continue
             if key in lines:
-                self._fault(line, (*path, key), f"is there twice, first on line {lines[key]}")
+                self._fault(start, (*path, key), f"is there twice, first on line {lines[key]}")
                 continue
-            lines[key] = line
-            result[key] = self.of(value_node, (*path, key), line)
+            lines[key] = start[0]
+            result[key] = self.of(value_node, (*path, key), start)
         return result
 
-    def _key(self, node: Node, path: FieldPath, line: int) -> str | None:
+    def _key(self, node: Node, path: FieldPath, start: _Start) -> str | None:
         if not isinstance(node, ScalarNode):
-            self._fault(line, path, "the name of a field must be text (is this a template? render it first)")
+            self._fault(start, path, "the name of a field must be text (is this a template? render it first)")
             return None
         if node.tag != _PLAIN:
-            return self._text(node.value, path, line)
+            return self._text(node.value, path, start)
         if node.value == "<<":
-            self._fault(line, path, 'merge keys ("<<") are not understood: repeat the fields')
+            self._fault(start, path, 'merge keys ("<<") are not understood: repeat the fields')
             return None
-        key = self._plain(node.value, path, line)
+        key = self._plain(node.value, path, start)
         if not isinstance(key, str):
-            self._fault(line, path, f'the name of a field must be text: write "{node.value}" in quotes')
+            self._fault(start, path, f'the name of a field must be text: write "{node.value}" in quotes')
             return None
         return key
 
-    def _plain(self, text: str, path: FieldPath, line: int) -> Any:
+    def _plain(self, text: str, path: FieldPath, start: _Start) -> Any:
         if text in _NULL:
             return None
         if text in _BOOL:
             return _BOOL[text]
         if (meaning := _BOOL_OF_YAML_1_1.get(text.lower())) and _CASE.fullmatch(text):
             message = f"{text} without quotes is {meaning} to kubectl: put it in quotes, or write {meaning}"
-            self._fault(line, path, message)
+            self._fault(start, path, message)
             return text
         digits = text.replace("_", "") if text[0] in "+-0123456789" else text
         if _ODD_NUMBER.fullmatch(digits) or (digits != text and _FLOAT.fullmatch(digits)):
             message = f'{text} without quotes is not one number to all readers: write "{text}", or its plain digits'
-            self._fault(line, path, message)
+            self._fault(start, path, message)
             return text
         if _INT.fullmatch(text):
             if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
-                self._fault(line, path, "is a number of more than 64 bits: put it in quotes, or make it smaller")
+                self._fault(start, path, "is a number of more than 64 bits: put it in quotes, or make it smaller")
                 return text
             return int(text)
-        return float(text) if _FLOAT.fullmatch(text) else self._text(text, path, line)
+        return float(text) if _FLOAT.fullmatch(text) else self._text(text, path, start)
 
-    def _text(self, text: str, path: FieldPath, line: int) -> str:
+    def _text(self, text: str, path: FieldPath, start: _Start) -> str:
         try:
             # JSON escapes a character beyond U+FFFF as two halves, which PyYAML leaves apart.
             return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
         except UnicodeDecodeError:
-            self._fault(line, path, "has one half of an escaped character (a lone surrogate)")
+            self._fault(start, path, "has one half of an escaped character (a lone surrogate)")
             return ""
 
-    def _fault(self, line: int, path: FieldPath, message: str) -> None:
-        self.faults.append(_Fault(line, Problem(path, message)))
+    def _fault(self, start: _Start, path: FieldPath, message: str) -> None:
+        self.faults.append(_Fault(start, Problem(path, message)))
 
 
-def _child(node: Node, name: str | int) -> tuple[int, Node] | None:
-    """A field or item, and the line where it begins."""
+def _start(node: Node) -> _Start:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _child(node: Node, name: str | int) -> tuple[_Start, Node] | None:
+    """A field or item, and where it begins."""
     if isinstance(node, MappingNode):
         for key, value in node.value:
             if isinstance(key, ScalarNode) and key.value == name:
-                return key.start_mark.line + 1, value
+                return _start(key), value
     elif isinstance(node, SequenceNode) and isinstance(name, int) and 0 <= name < len(node.value):
-        return node.value[name].start_mark.line + 1, node.value[name]
+        return _start(node.value[name]), node.value[name]
     return None
 
 
-def _line_of(node: Node, path: FieldPath) -> int:
-    line = node.start_mark.line + 1
+def _start_of(node: Node, path: FieldPath) -> _Start:
+    start = _start(node)
     for part in path:
         if (child := _child(node, part)) is None:
             break
-        line, node = child
-    return line
+        start, node = child
+    return start
+
+
+def _node_at(node: Node, path: FieldPath) -> Node | None:
+    for part in path:
+        if (child := _child(node, part)) is None:
+            return None
+        node = child[1]
+    return node
 
 
 # Plain data -> objects
@@ -522,20 +571,20 @@ class _Reading:
             return
         if not isinstance(document, dict):
             message = "must be an object: a mapping with apiVersion, kind and metadata"
-            data.faults.append(_Fault(node.start_mark.line + 1, Problem((), message)))
+            data.faults.append(_Fault(_start(node), Problem((), message)))
             document = {}
         elif _is_foreign(document):
             self.ignored[document["kind"]] += 1
             return
         doubtful = {fault.problem.path for fault in data.faults}
         problems = [
-            _Fault(_line_of(node, problem.path), _with_suggestion(problem))
+            _Fault(_start_of(node, problem.path), _with_suggestion(problem))
             for problem in self._take(document, Origin(file, node.start_mark.line + 1), node)
             if not any(problem.path[:depth] in doubtful for depth in range(len(problem.path) + 1))
         ]
         title = _title(document)
-        for fault in sorted((*data.faults, *problems), key=lambda fault: fault.line):
-            self.problems.append(Located(file, fault.line, None, title, fault.problem))
+        for fault in sorted((*data.faults, *problems), key=lambda fault: fault.start[0]):
+            self.problems.append(Located(file, *fault.start, title, fault.problem))
 
     def _take(self, document: dict[str, Any], origin: Origin, node: Node) -> list[Problem]:
         """Keep the object where it is right, and say what is wrong where it is not."""

@@ -1,0 +1,210 @@
+"""`dspy-operator validate`: everything that can be known to be wrong without a cluster and without a model, all at once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dspy_operator.api.fields import GROUP
+from dspy_operator.api.objects import Kind, OptimizationRun, PromptProgram, field_path
+from dspy_operator.cli.findings import Finding, Severity
+from dspy_operator.cli.local import Local, Options, owner_of, prepare_program, prepare_run_of
+from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, Place, survey_manifests
+from dspy_operator.contract.documents import Result
+from dspy_operator.contract.exits import EXIT_OF, Exit, Reason, RunFailed
+
+SHOWN_ROWS = 20
+"""Dropped rows of one program that are told one by one."""
+
+
+@dataclass
+class Checked:
+    """What a check came to."""
+
+    findings: list[Finding] = field(default_factory=list)
+    valid: list[str] = field(default_factory=list)
+    """One line for each program that is right."""
+
+    @property
+    def exit(self) -> int:
+        """0, or the code of the first error."""
+        errors = (finding for finding in self.findings if finding.severity is Severity.ERROR)
+        return next((int(EXIT_OF[Reason(error.reason)]) for error in errors), int(Exit.COMPLETED))
+
+
+def check(paths: Sequence[Path], output: Path) -> Checked:
+    """Check every object of these files, and write each right program's baseline revision into `output`."""
+    manifests, problems = survey_manifests(paths)
+    checked = Checked(list(map(Finding.of, problems)))
+    checked.findings += _not_looked_at(manifests, paths)
+    check_ = _Check(Options(paths, output), manifests, checked)
+    for program in manifests.programs.values():
+        check_.program(program)
+    for run in manifests.runs.values():
+        check_.run(run)
+    return checked
+
+
+def _not_looked_at(manifests: Manifests, paths: Sequence[Path]) -> Iterator[Finding]:
+    ignored = ", ".join(f"{kind} ({count})" for kind, count in sorted(manifests.ignored.items()))
+    if ignored:
+        yield Finding(Severity.NOTICE, "Ignored", f"not of {GROUP}: {ignored}")
+    if not manifests.origins:
+        where = ", ".join(manifests.sources)
+        yield Finding(Severity.ERROR, Reason.INVALID_MANIFEST.value, f"there is no object of {GROUP} in {where}")
+
+
+class _Check:
+    """The checks that join objects; each looks at what the ones before it found right."""
+
+    def __init__(self, options: Options, manifests: Manifests, checked: Checked) -> None:
+        self._options = options
+        self._manifests = manifests
+        self._checked = checked
+        self._wrong: set[ObjectId] = set()
+
+    def program(self, program: PromptProgram) -> None:
+        """Types, metric, rows, split; and that DSPy builds it."""
+        target = program.spec.target.endpoint
+        path = ("spec", "target", "endpoint", "name")
+        self._look_for(program, path, "ModelEndpoint", target.namespace or program.metadata.namespace, target.name)
+        problems = list(_program_problems(program))
+        if not problems:
+            try:
+                local = prepare_program(self._options, self._manifests, program)
+            except RunFailed as failure:
+                problems = [failure]
+            else:
+                problems = self._built(local, program)
+        for problem in problems:
+            self._add(program, problem)
+
+    def _built(self, local: Local, program: PromptProgram) -> list[RunFailed]:
+        from dspy_operator.runner.process import validate_process
+
+        result = validate_process(local.spec)
+        if result.exit:
+            return [_failure(result)]
+        rows = result.dataset
+        assert rows is not None
+        if rows.dropped:
+            self._tell_dropped(local, program)
+        dropped = f", {rows.dropped} row{'s' if rows.dropped > 1 else ''} dropped" if rows.dropped else ""
+        self._checked.valid.append(
+            f"{program.metadata.name}: valid, {rows.rows} rows ({rows.train} train, {rows.validation} validation, "
+            f"{rows.test} test){dropped}; baseline revision in {local.folder / 'revision'}"
+        )
+        return []
+
+    def _tell_dropped(self, local: Local, program: PromptProgram) -> None:
+        """Each at its line of the data."""
+        from dspy_operator.runner.prepare import read_parts
+
+        dropped = read_parts(local.spec)[0].dropped
+        identity, path = _rows_of(program)
+        for row in dropped[:SHOWN_ROWS]:
+            place = self._manifests.place_in_text(identity, path, row.line)
+            self._put(Severity.WARNING, "RowsDropped", f"line {row.line}: {row.why}", identity, path, place)
+        if (more := len(dropped) - SHOWN_ROWS) > 0:
+            place = self._manifests.place(identity, path)
+            self._put(Severity.WARNING, "RowsDropped", f"and {more} more rows", identity, path, place)
+
+    def run(self, run: OptimizationRun) -> None:
+        """That what it names is there; prices, budget, and rows enough for its optimizer."""
+        namespace = run.metadata.namespace
+        name = run.spec.program_ref.name
+        found = [self._look_for(run, ("spec", "programRef", "name"), "PromptProgram", namespace, name)]
+        roles = run.spec.endpoints
+        for role in type(roles).model_fields if roles is not None else ():
+            if (endpoint := getattr(roles, role)) is not None:
+                path = ("spec", "endpoints", role, "name")
+                of = endpoint.namespace or namespace
+                found.append(self._look_for(run, path, "ModelEndpoint", of, endpoint.name))
+        program = self._manifests.programs.get((namespace, name))
+        if program is None or not all(found) or ObjectId.of(program) in self._wrong:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            options = replace(self._options, output=Path(folder), estimate=True)
+            try:
+                local = prepare_run_of(options, self._manifests, run)
+            except RunFailed as failure:
+                self._add(run, failure)
+                return
+            result = _estimated(local)
+        if result.exit:
+            self._add(run, _failure(result))
+
+    def _look_for(self, by: Kind, path: FieldPath, kind: str, namespace: str, name: str) -> bool:
+        """Whether a named object is there and right; one that no file holds may be in the cluster."""
+        wanted = ObjectId(kind, namespace, name)
+        if wanted not in self._manifests.origins:
+            message = f"{kind} {namespace}/{name} is in none of these files: what depends on it was not checked"
+            reason = Reason.PROGRAM_NOT_FOUND if kind == "PromptProgram" else Reason.ENDPOINT_NOT_FOUND
+            identity = ObjectId.of(by)
+            self._wrong.add(identity)
+            place = self._manifests.place(identity, path)
+            self._put(Severity.WARNING, reason.value, message, identity, path, place)
+            return False
+        objects = self._manifests.programs if kind == "PromptProgram" else self._manifests.endpoints
+        if (namespace, name) in objects:
+            return True
+        self._wrong.add(ObjectId.of(by))
+        return False
+
+    def _add(self, by: Kind, failure: RunFailed) -> None:
+        identity = ObjectId.of(by)
+        parts: FieldPath = ()
+        self._wrong.add(identity)
+        place = self._manifests.place(identity)
+        if failure.path is not None:
+            program = by.spec.program_ref.name if isinstance(by, OptimizationRun) else by.metadata.name
+            identity, parts = owner_of(by.metadata.namespace, by.metadata.name, program, failure.path)
+            place = self._manifests.place(identity, parts)
+        self._put(Severity.ERROR, failure.reason.value, failure.message, identity, parts, place)
+
+    def _put(self, severity: Severity, reason: str, message: str, of: ObjectId, path: FieldPath, place: Place) -> None:
+        finding = Finding(severity, reason, message, *place, field_path(path) or None, of.kind, of.name)
+        if finding not in self._checked.findings:  # two runs of one program
+            self._checked.findings.append(finding)
+
+
+def _program_problems(program: PromptProgram) -> Iterator[RunFailed]:
+    """What is wrong with types, names and metric, whatever the rows are."""
+    from dspy_operator.runner.metric import ScoredMetric
+    from dspy_operator.runner.program import check_program
+
+    for problem in check_program(program.spec.program):
+        yield RunFailed(Reason.INVALID_PROGRAM, problem.message, path=problem.field)
+    single = program.spec.program.single
+    if single is None:
+        return
+    try:
+        ScoredMetric(program.spec.metric, [output.name for output in single.signature.outputs])
+    except RunFailed as failure:
+        yield failure
+
+
+def _estimated(local: Local) -> Result:
+    """The run's own way as far as the first call."""
+    from dspy_operator.runner.flow import Run
+    from dspy_operator.runner.process import guarded
+    from dspy_operator.runner.progress import FileChannel
+
+    paths = local.spec.paths
+    channel = FileChannel(Path(paths.out) / "progress.json", Path(paths.control))
+    return guarded(Run(local.spec, local.control, channel).execute)
+
+
+def _failure(result: Result) -> RunFailed:
+    return RunFailed(result.reason, result.message, path=result.path)
+
+
+def _rows_of(program: PromptProgram) -> tuple[ObjectId, FieldPath]:
+    """Which object holds the rows as a text, and where in it."""
+    source = program.spec.dataset.source
+    if source.config_map is not None:
+        of = ObjectId("ConfigMap", program.metadata.namespace, source.config_map.name)
+        return of, ("data", source.config_map.key)
+    return ObjectId.of(program), ("spec", "dataset", "source", "inline", "data")

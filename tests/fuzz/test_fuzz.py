@@ -1,0 +1,211 @@
+"""Whatever is applied: the API server answers with a path, our models agree with it, and what is accepted crashes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import re
+import ssl
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from dspy_operator.api.objects import InvalidObject, Kind, ModelEndpoint, OptimizationRun, PromptProgram, parse_object
+from dspy_operator.api.resources import RESOURCES
+from dspy_operator.contract.exits import RunFailed
+from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
+from dspy_operator.contract.runspec import Paths
+from dspy_operator.controllers.modelendpoint import decide as endpoint_room
+from dspy_operator.controllers.optimizationrun.controller import OptimizationRunController
+from dspy_operator.controllers.promptprogram.decide import decide as decide_program
+from dspy_operator.controllers.promptprogram.seen import Seen as ProgramSeen
+from dspy_operator.engine.plan import Key, Settings
+from tests.controlplane.processes import ControlPlane
+from tests.fuzz.objects import an_object, schemas
+from tests.integration.acceptance import LONG, RESULTS, source_digest
+from tests.integration.crd.conftest import cluster, control_plane
+from tests.integration.crd.rule_cases import cases
+from tests.unit.optimizationrun.cluster import Cluster
+from tests.unit.written import a_program, an_endpoint, endpoint, program, run
+
+__all__ = ["cluster", "control_plane"]
+
+SEEDS = json.loads((Path(__file__).parent / "seeds.json").read_text("utf-8"))
+"""kind -> seeds that once found something."""
+BLOCKS = 40 if LONG else 1
+PER_BLOCK = 250
+IN_FLIGHT = 24
+NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+SETTINGS = Settings(runner_image="runner:1", operator_image="operator:1")
+AROUND = Surroundings(data_path="/data/rows", paths=Paths(journal="/j", out="/o", control="/c"), dataset_digest="v1:d")
+KINDS = {resource.kind: resource.plural for resource in RESOURCES}
+SCHEMAS = schemas()
+_PATH = re.compile(r"(metadata|spec|apiVersion|kind|name)")
+
+
+@dataclass
+class Seen:
+    """What a block of objects came to."""
+
+    answers: Counter[str] = field(default_factory=Counter)
+    wrong: list[tuple[int, str, str]] = field(default_factory=list)
+    """(seed, what, why)"""
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_object_gets_past_a_promise(cluster: ControlPlane, kind: str, block: int) -> None:
+    if LONG and _on_record(kind, block):
+        return
+    seeds = [*range(block * PER_BLOCK, (block + 1) * PER_BLOCK), *(SEEDS.get(kind, ()) if block == 0 else ())]
+    seen = asyncio.run(_judged(cluster, kind, seeds))
+    assert seen.wrong == [], f"{len(seen.wrong)} of {len(seeds)}"
+    assert 0 < seen.answers["taken"] < len(seeds), "neither all harmless nor all fatal"
+    if LONG:
+        _record(kind, block, seen)
+
+
+async def _judged(cluster: ControlPlane, kind: str, seeds: list[int]) -> Seen:
+    seen = Seen()
+    good = [case.keeps["spec"] for case in cases() if case.kind == kind]
+    context = ssl.create_default_context(cafile=str(cluster.authority))
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context, limit=IN_FLIGHT),
+        headers={"Authorization": f"Bearer {cluster.token}", "Content-Type": "application/json"},
+        trust_env=False,
+    ) as session:
+        url = f"{cluster.server}/apis/dspy-operator.io/v1alpha1/namespaces/default/{KINDS[kind]}"
+
+        async def one(seed: int) -> None:
+            how, document = an_object(kind, SCHEMAS[kind], seed, good)
+            async with session.post(f"{url}?dryRun=All&fieldValidation=Strict", data=json.dumps(document)) as answer:
+                code, said = answer.status, await answer.json()
+            seen.answers[how] += 1
+            seen.answers["taken" if code == 201 else "refused"] += 1
+            broken = await _broken_promises(kind, document, code, said)
+            seen.wrong.extend((seed, what, why) for what, why in broken)
+
+        waiting = iter(seeds)
+
+        async def worker() -> None:
+            for seed in waiting:
+                await one(seed)
+
+        await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    return seen
+
+
+async def _broken_promises(
+    kind: str, document: dict[str, Any], code: int, said: dict[str, Any]
+) -> list[tuple[str, str]]:
+    broken = []
+    if code not in (201, 400, 422):
+        broken.append(("the API server failed", f"{code}: {said}"[:500]))
+    elif code != 201 and not _names_a_path(said):
+        broken.append(("a refusal without a path", str(said["message"])[:500]))
+    try:
+        typed = parse_object(document)
+    except InvalidObject as invalid:
+        if pathless := [str(problem) for problem in invalid.problems if not problem.path]:
+            broken.append(("a refusal of the models without a path", pathless[0][:300]))
+        if code == 201:
+            broken.append(("taken by the API server, refused by the models", str(invalid)[:300]))
+        return broken
+    except Exception as error:  # the promise is that there is none
+        return [*broken, ("the models failed", f"{type(error).__name__}: {error}"[:300])]
+    if code != 201:
+        return [*broken, ("refused by the API server, taken by the models", str(said["message"])[:300])]
+    try:
+        await _used(kind, document, typed)
+    except RunFailed as failure:
+        if not failure.path:
+            broken.append(("resolve refuses without a path", failure.message[:300]))
+    except Exception as error:  # the promise is that there is none
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else ""
+        broken.append(
+            ("an object that was taken crashes the operator", f"{type(error).__name__}: {error} {where}"[:400])
+        )
+    return broken
+
+
+def _names_a_path(said: dict[str, Any]) -> bool:
+    causes = (said.get("details") or {}).get("causes") or []
+    return any(cause.get("field") for cause in causes) or _PATH.search(said["message"]) is not None
+
+
+async def _used(kind: str, document: dict[str, Any], typed: Kind) -> None:
+    """What an operator does with an object that it sees for the first time."""
+    body = {**document, "metadata": {**document["metadata"], "namespace": "team-a", "uid": "u", "generation": 1}}
+    match typed:
+        case ModelEndpoint():
+            endpoint_room.decide(endpoint_room.Seen(body), SETTINGS, NOW)
+            resolve(run(), program(), {"default/qwen": typed}, _around("default/qwen"))
+        case PromptProgram():
+            decide_program(ProgramSeen(body, NOW, SETTINGS))
+            resolve_validation(typed, AROUND)
+            target = typed.spec.target.endpoint
+            key = f"{target.namespace or 'default'}/{target.name}"
+            resolve(run(), typed, {key: endpoint()}, _around(key))
+        case OptimizationRun():
+            roles = typed.spec.endpoints
+            keys = {"default/qwen"}
+            for role in type(roles).model_fields if roles is not None else ():
+                if (named := getattr(roles, role)) is not None:
+                    keys.add(f"{named.namespace or 'default'}/{named.name}")
+            priced = {"pricing": {"currency": "USD", "input": "1", "output": "1"}}
+            endpoints = {key: endpoint(priced) for key in keys}
+            resolve(typed, program(), endpoints, AROUND)
+            control_of(typed, endpoints)
+            await _decided(document)
+    assert kind == typed.kind
+
+
+def _around(key: str) -> Surroundings:
+    return Surroundings(
+        data_path="/data/rows", paths=AROUND.paths, dataset_digest="v1:d", urls={key: "http://127.0.0.1:11434/v1"}
+    )
+
+
+async def _decided(document: dict[str, Any]) -> None:
+    """A pass of the run's room, in a world that has its program and endpoint."""
+    world = Cluster()
+    name = document["spec"]["programRef"]["name"]
+    for known, called in ((a_program(), name), (an_endpoint(), "qwen")):
+        world.apply({**known, "metadata": {"name": called}})
+    world.apply(document)
+    world.cache.update(world.server)
+    controller: OptimizationRunController = world.operator.runs
+    await controller.reconcile(Key("OptimizationRun", "team-a", document["metadata"]["name"]), world)
+
+
+@functools.cache
+def _lines() -> tuple[dict[str, Any], ...]:
+    path = RESULTS / "fuzz.jsonl"
+    return tuple(json.loads(line) for line in path.read_text("utf-8").splitlines()) if path.is_file() else ()
+
+
+def _on_record(kind: str, block: int) -> bool:
+    return any((line["kind"], line["block"], line["sources"]) == (kind, block, source_digest()) for line in _lines())
+
+
+def _record(kind: str, block: int, seen: Seen) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    first = block * PER_BLOCK
+    line = {"kind": kind, "block": block, "seeds": [first, first + PER_BLOCK - 1], **seen.answers, "passed": True}
+    with (RESULTS / "fuzz.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**line, "sources": source_digest()}) + "\n")
+
+
+def test_the_same_seed_is_the_same_object() -> None:
+    for kind, schema in SCHEMAS.items():
+        good = [case.keeps["spec"] for case in cases() if case.kind == kind]
+        assert an_object(kind, schema, 7, good) == an_object(kind, schema, 7, good)
