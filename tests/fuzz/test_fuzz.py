@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from dspy_operator.api import unsupported
 from dspy_operator.api.objects import InvalidObject, Kind, ModelEndpoint, OptimizationRun, PromptProgram, parse_object
 from dspy_operator.api.resources import RESOURCES
 from dspy_operator.contract.exits import RunFailed
@@ -44,7 +45,12 @@ IN_FLIGHT = 24
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 SETTINGS = Settings(runner_image="runner:1", operator_image="operator:1")
 AROUND = Surroundings(data_path="/data/rows", paths=Paths(journal="/j", out="/o", control="/c"), dataset_digest="v1:d")
-KINDS = {resource.kind: resource.plural for resource in RESOURCES}
+KINDS = {
+    resource.kind: f"{'namespaces/default/' if resource.namespaced else ''}{resource.plural}" for resource in RESOURCES
+}
+"""kind -> where its objects are."""
+NOT_THERE_YET = {kind for kind in KINDS if any(entry.field is None for entry in unsupported.of((f"{kind}Spec",)))}
+"""Kinds that are refused as a whole."""
 SCHEMAS = schemas()
 _PATH = re.compile(r"(metadata|spec|apiVersion|kind|name)")
 
@@ -66,7 +72,10 @@ def test_no_object_gets_past_a_promise(cluster: ControlPlane, kind: str, block: 
     seeds = [*range(block * PER_BLOCK, (block + 1) * PER_BLOCK), *(SEEDS.get(kind, ()) if block == 0 else ())]
     seen = asyncio.run(_judged(cluster, kind, seeds))
     assert seen.wrong == [], f"{len(seen.wrong)} of {len(seeds)}"
-    assert 0 < seen.answers["taken"] < len(seeds), "neither all harmless nor all fatal"
+    if kind in NOT_THERE_YET:
+        assert seen.answers["taken"] == 0
+    else:
+        assert 0 < seen.answers["taken"] < len(seeds), "neither all harmless nor all fatal"
     if LONG:
         _record(kind, block, seen)
 
@@ -80,7 +89,7 @@ async def _judged(cluster: ControlPlane, kind: str, seeds: list[int]) -> Seen:
         headers={"Authorization": f"Bearer {cluster.token}", "Content-Type": "application/json"},
         trust_env=False,
     ) as session:
-        url = f"{cluster.server}/apis/dspy-operator.io/v1alpha1/namespaces/default/{KINDS[kind]}"
+        url = f"{cluster.server}/apis/dspy-operator.io/v1alpha1/{KINDS[kind]}"
 
         async def one(seed: int) -> None:
             how, document = an_object(kind, SCHEMAS[kind], seed, good)

@@ -11,6 +11,7 @@ from dspy_operator.api import objects
 from dspy_operator.api.fields import API_VERSION, ApiModel
 from dspy_operator.api.modelendpoint import ModelEndpointSpec
 from dspy_operator.api.objects import InvalidObject, Problem
+from dspy_operator.api.optimizationquota import OptimizationQuotaSpec
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.api.promptprogram import PromptProgramSpec
 
@@ -19,6 +20,8 @@ __all__ = [
     "Metadata",
     "ModelEndpoint",
     "ModelEndpointSpec",
+    "OptimizationQuota",
+    "OptimizationQuotaSpec",
     "OptimizationRun",
     "OptimizationRunSpec",
     "Problem",
@@ -75,4 +78,12 @@ class ModelEndpoint(_Manifest, objects.ModelEndpoint):
 
     api_version: Literal["dspy-operator.io/v1alpha1"] = "dspy-operator.io/v1alpha1"
     kind: Literal["ModelEndpoint"] = "ModelEndpoint"
+    metadata: Metadata
+
+
+class OptimizationQuota(_Manifest, objects.OptimizationQuota):
+    """What a platform team grants; for the whole cluster, so without a namespace."""
+
+    api_version: Literal["dspy-operator.io/v1alpha1"] = "dspy-operator.io/v1alpha1"
+    kind: Literal["OptimizationQuota"] = "OptimizationQuota"
     metadata: Metadata
