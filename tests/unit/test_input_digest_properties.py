@@ -1,0 +1,277 @@
+"""What an input digest covers: every Input field moves it; order, spelled-out defaults and everything else never do."""
+
+from __future__ import annotations
+
+import random
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from dspy_operator.api.fields import FieldClass
+from dspy_operator.api.objects import KINDS, ModelEndpoint, OptimizationRun, PromptProgram, parse_object
+from dspy_operator.api.optimizationrun import OPTIONS, OptimizationRunSpec, Optimizer
+from dspy_operator.api.unsupported import NOT_YET
+from dspy_operator.contract.resolve import Surroundings, resolve
+from dspy_operator.contract.runspec import Paths
+from tests.unit.written import a_program, a_run, an_endpoint, changed
+
+_OPENAI = {"baseURL": "http://models.example/v1"}
+ENDPOINTS = {
+    f"default/{name}": an_endpoint({"provider.openai": {**_OPENAI, "model": model}})
+    for name, model in {"qwen": "qwen", "big": "qwen-72b"}.items()
+} | {"models/qwen": an_endpoint({"provider.openai": {**_OPENAI, "model": "another"}})}
+MEMBER = Optimizer.MEMBERS
+
+
+def digest(run: dict[str, Any] | None = None, program: dict[str, Any] | None = None, dataset: str = "v1:rows") -> str:
+    """The input digest of what a person wrote."""
+    typed_run, typed_program = parse_object(run or a_run()), parse_object(program or a_program())
+    assert isinstance(typed_run, OptimizationRun)
+    assert isinstance(typed_program, PromptProgram)
+    endpoints = {}
+    for key, document in ENDPOINTS.items():
+        typed = parse_object(document)
+        assert isinstance(typed, ModelEndpoint)
+        endpoints[key] = typed
+    around = Surroundings("/data", Paths(journal="j", out="o", control="c"), dataset_digest=dataset)
+    found = resolve(typed_run, typed_program, endpoints, around).input_digest
+    assert found is not None
+    return found
+
+
+# Every Input field: where it is written -> a base (what has to be there for it) and another value of it.
+Other = tuple[dict[str, Any], Any]
+REQUEST = {"temperature": "0.5", "topP": "0.9", "maxTokens": 9, "stop": ["END"]}
+OPTIONS_OF: dict[str, dict[str, Any]] = {
+    "LabeledFewShot": {"k": 3, "sample": False},
+    "BootstrapFewShot": {
+        "metricThreshold": "0.5",
+        "maxBootstrappedDemos": 2,
+        "maxLabeledDemos": 3,
+        "maxRounds": 2,
+        "maxErrors": 5,
+    },
+    "MIPROv2": {
+        "auto": "Light",
+        "numCandidates": 9,
+        "numTrials": 9,
+        "maxBootstrappedDemos": 2,
+        "maxLabeledDemos": 3,
+        "initTemperature": "0.5",
+        "metricThreshold": "0.5",
+        "minibatch": True,
+        "minibatchSize": 20,
+        "minibatchFullEvalSteps": 3,
+        "programAwareProposer": False,
+        "dataAwareProposer": False,
+        "tipAwareProposer": False,
+        "fewshotAwareProposer": False,
+        "viewDataBatchSize": 5,
+    },
+    "GEPA": {
+        "auto": "Light",
+        "maxFullEvals": 3,
+        "maxMetricCalls": 300,
+        "reflectionMinibatchSize": 4,
+        "candidateSelectionStrategy": "CurrentBest",
+        "skipPerfectScore": False,
+        "addFormatFailureAsFeedback": True,
+        "componentSelector": "All",
+        "useMerge": False,
+        "maxMergeInvocations": 2,
+    },
+}
+_COUNTS = {"numCandidates": {"numTrials": 5, "numCandidates": 5}, "numTrials": {"numTrials": 5, "numCandidates": 5}}
+RUN_FIELDS: dict[str, Other] = {
+    "optimizer.type": ({}, "GEPA"),
+    **{
+        f"optimizer.{MEMBER[type_]}.{option}": (
+            {"optimizer": {"type": type_, MEMBER[type_]: _COUNTS.get(option, {})}},
+            value,
+        )
+        for type_, options in OPTIONS_OF.items()
+        for option, value in options.items()
+    },
+    **{
+        f"endpoints.{role}.{field}": ({"optimizer.type": "GEPA", f"endpoints.{role}": {"name": "qwen"}}, value)
+        for role in ("task", "prompt")
+        for field, value in (
+            ("name", "big"),
+            ("namespace", "models"),
+            *((f"request.{name}", value) for name, value in REQUEST.items()),
+        )
+    },
+    "seed": ({}, 1),
+    "mode": ({}, "Estimate"),
+}
+_SIGNATURE = "program.single.signature"
+PROGRAM_FIELDS: dict[str, Other] = {
+    "program.type": ({}, None),
+    f"{_SIGNATURE}.instructions": ({}, "Other."),
+    **{
+        f"{_SIGNATURE}.{side}.{field}": ({}, value)
+        for side in ("inputs", "outputs")
+        for field, value in (("name", "other"), ("type", "int"), ("description", "What it is."))
+    },
+    "program.single.module.type": ({}, "ChainOfThought"),
+    "adapter.type": ({"adapter": {"type": "JSON", "constrained": "Disabled"}}, None),
+    "adapter.constrained": ({"adapter": {"type": "JSON", "constrained": "Disabled"}}, "Required"),
+    "target.endpoint.name": ({}, "big"),
+    "target.endpoint.namespace": ({}, "models"),
+    **{f"target.request.{name}": ({}, value) for name, value in REQUEST.items()},
+    "metric.type": ({}, "F1"),
+    "metric.exactMatch.fields": (
+        {f"{_SIGNATURE}.outputs": [{"name": "label", "type": "str"}, {"name": "why", "type": "str"}]},
+        ["label"],
+    ),
+    "metric.f1.fields": (
+        {
+            "metric": {"type": "F1"},
+            f"{_SIGNATURE}.outputs": [{"name": "label", "type": "str"}, {"name": "why", "type": "str"}],
+        },
+        ["label"],
+    ),
+    "metric.accept": ({}, "0.5"),
+}
+ALONE = {"program.type": "Single is all there is", "adapter.type": "Chat is no adapter at all: see below"}
+
+
+@pytest.mark.parametrize("path", list(RUN_FIELDS))
+def test_every_input_field_of_a_run_moves_it(path: str) -> None:
+    base, value = RUN_FIELDS[path]
+    before = a_run(base)
+    assert digest(changed(before, f"spec.{path}", value)) != digest(before)
+
+
+@pytest.mark.parametrize("path", [path for path in PROGRAM_FIELDS if path not in ALONE])
+def test_every_input_field_of_a_program_moves_it(path: str) -> None:
+    base, value = PROGRAM_FIELDS[path]
+    before = a_program(base)
+    at = path.replace("inputs.", "inputs.0.").replace("outputs.", "outputs.0.")
+    assert digest(program=changed(before, f"spec.{at}", value)) != digest(program=before)
+
+
+def test_another_adapter_moves_it_and_so_do_other_rows() -> None:
+    assert digest(program=a_program({"adapter": {"type": "JSON", "constrained": "Disabled"}})) != digest()
+    assert digest(dataset="v1:others") != digest()
+
+
+def test_no_input_field_is_forgotten() -> None:
+    """What is refused needs no place yet; the fields of `dataset` come in through the rows."""
+    baseline = "startFrom.type"  # one value so far
+    assert set(input_fields(OptimizationRunSpec)) == RUN_FIELDS.keys() | {baseline}
+    (spec,) = models_of(KINDS["PromptProgram"].model_fields["spec"].annotation)
+    assert {path for path in input_fields(spec) if not path.startswith("dataset.")} == PROGRAM_FIELDS.keys()
+
+
+# What never moves it.
+
+OPTIMIZERS = st.sampled_from(sorted(OPTIONS))
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> dict[str, Any]:
+    """A run with some of its Input fields written."""
+    type_ = draw(OPTIMIZERS)
+    options = dict(OPTIONS_OF.get(type_, {}))
+    for name in ("numCandidates", "numTrials", "maxFullEvals", "maxMetricCalls"):
+        options.pop(name, None)
+    chosen = draw(st.sets(st.sampled_from(sorted(options)))) if options else set()
+    run = a_run({"optimizer": {"type": type_, **({MEMBER[type_]: {n: options[n] for n in chosen}} if chosen else {})}})
+    if draw(st.booleans()):
+        run = changed(run, "spec.seed", draw(st.integers(0, 5)))
+    request = draw(st.fixed_dictionaries({}, optional={name: st.just(value) for name, value in REQUEST.items()}))
+    return changed(run, "spec.endpoints", {"task": {"name": "big", "request": request}})
+
+
+@given(run=runs(), seed=st.integers(0, 1000))
+def test_the_order_in_which_fields_are_written_does_not_move_it(run: dict[str, Any], seed: int) -> None:
+    assert digest(shuffled(run, random.Random(seed))) == digest(run)
+
+
+@given(run=runs())
+def test_a_default_that_is_spelled_out_does_not_move_it(run: dict[str, Any]) -> None:
+    spelled = run
+    optimizer = run["spec"]["optimizer"]
+    model = OPTIONS[optimizer["type"]]
+    for name, value in model.DEFAULTS.items():
+        alias = model.model_fields[name].alias
+        path = f"spec.optimizer.{MEMBER[optimizer['type']]}.{alias}"
+        if alias not in optimizer.get(MEMBER[optimizer["type"]], {}):
+            spelled = changed(spelled, path, value)
+    spelled = changed(spelled, "spec.mode", "Run")
+    spelled = changed(spelled, "spec.startFrom", {"type": "Baseline"})
+    if "seed" not in run["spec"]:
+        spelled = changed(spelled, "spec.seed", 0)
+    assert digest(spelled) == digest(run)
+
+
+@given(run=runs())
+def test_a_field_that_a_later_version_adds_does_not_move_what_leaves_it_out(run: dict[str, Any]) -> None:
+    """As this version added them: each new field of this schema is unset here, and null to a client that fills in all."""
+    unset = {str(field.alias): None for field in OptimizationRunSpec.model_fields.values()}
+    assert digest({**run, "spec": {**unset, **run["spec"]}}) == digest(run)
+
+
+@given(run=runs(), calls=st.integers(1, 10**8), concurrency=st.integers(1, 256), suspend=st.booleans())
+def test_what_is_no_input_does_not_move_it(run: dict[str, Any], calls: int, concurrency: int, suspend: bool) -> None:
+    other = changed(changed(run, "spec.budget", {"calls": calls}), "spec.concurrency", concurrency)
+    other = changed(changed(other, "spec.suspend", suspend), "metadata.name", "another")
+    assert digest(changed(other, "spec.reuse", "IfSameInputs")) == digest(run)
+
+
+def test_the_classes_of_a_runs_fields_are_those_that_its_users_were_promised() -> None:
+    promised = {
+        FieldClass.IMMUTABLE: "programRef",
+        FieldClass.INPUT: "optimizer endpoints startFrom seed goal mode",
+        FieldClass.LIVE: "budget concurrency stop",
+        FieldClass.EXECUTION: "podTemplate journal deadlines retries priorityClassName",
+        FieldClass.CONTROL: "suspend rerun readyWhen cleanup ttlAfterFinished reuse",
+    }
+    found = {field.alias: class_of(field) for field in OptimizationRunSpec.model_fields.values()}
+    assert found == {name: class_ for class_, names in promised.items() for name in names.split()}
+
+
+def input_fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Paths of all Input fields that hold a value and are not refused as a whole."""
+    refused = {(entry.model, entry.field) for entry in NOT_YET if not entry.values and not entry.words}
+    unbuilt = {value for entry in NOT_YET for value in entry.values}
+    members = {member: type_ for type_, member in getattr(model, "MEMBERS", {}).items()}
+    for field in model.model_fields.values():
+        alias = str(field.alias)
+        gone = any((base.__name__, alias) in refused for base in model.__mro__) or members.get(alias) in unbuilt
+        if gone or class_of(field) is not FieldClass.INPUT:
+            continue
+        inner = list(models_of(field.annotation))
+        if not inner:
+            yield f"{path}{alias}"
+        for each in inner:
+            yield from input_fields(each, f"{path}{alias}.")
+
+
+def class_of(field: Any) -> FieldClass:
+    return FieldClass(field.json_schema_extra["x-field-class"])
+
+
+def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        if issubclass(annotation, BaseModel):
+            yield annotation
+        return
+    for argument in typing.get_args(annotation):
+        yield from models_of(argument)
+
+
+def shuffled(value: Any, rng: random.Random) -> Any:
+    """The same with the fields of each mapping in another order."""
+    if isinstance(value, dict):
+        items = list(value.items())
+        rng.shuffle(items)
+        return {key: shuffled(inner, rng) for key, inner in items}
+    return [shuffled(item, rng) for item in value] if isinstance(value, list) else value
