@@ -16,7 +16,9 @@ from typing import Any
 import yaml
 
 from tests.counting_server import CountingServer
+from tests.integration.forked import can_fork, fork_python
 
+CLI = "dspy_operator.cli.main"
 API = "dspy-operator.io/v1alpha1"
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "Evaluate": {"type": "Evaluate"},
@@ -143,6 +145,8 @@ class Workplace:
     folder: Path
     case: Case
     server: CountingServer
+    fresh: bool = False
+    """Whether each command gets an interpreter of its own, started as a user starts it."""
 
     def __post_init__(self) -> None:
         self.case.write(self.manifests)
@@ -185,7 +189,7 @@ class Workplace:
             str(self.out),
             *arguments,
         ]
-        return start_cli(*command, environment=environment, prepare=prepare)
+        return start_cli(*command, environment=environment, prepare=prepare, fresh=self.fresh)
 
     def run(self, *arguments: str, url: str | None = None, timeout: float = 120) -> Ended:
         """The same, to its end."""
@@ -193,7 +197,8 @@ class Workplace:
 
     def verify(self, *, environment: Mapping[str, str] | None = None) -> Ended:
         """`dspy-operator verify OUT/run`."""
-        return ended(start_cli("verify", str(self.run_folder), environment=environment), self.run_folder)
+        command = start_cli("verify", str(self.run_folder), environment=environment, fresh=self.fresh)
+        return ended(command, self.run_folder)
 
     def journal(self) -> list[dict[str, Any]]:
         """The journal's lines."""
@@ -208,16 +213,22 @@ def workplace(folder: Path, case: Case, **script: Any) -> Iterator[Workplace]:
 
 
 def start_cli(
-    *arguments: str, environment: Mapping[str, str] | None = None, prepare: Callable[[], None] | None = None
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[], None] | None = None,
+    fresh: bool = False,
 ) -> subprocess.Popen[str]:
-    """`dspy-operator ...` as a process of its own; it dies with this one.
+    """`dspy-operator ...` as a process of its own, forked where nothing speaks for an interpreter of its own.
 
-    `environment` is added to ours; `prepare` runs in the child before the program, for limits on what it may use.
+    `environment` is added to ours; `prepare` runs in the child before the program, for limits on what it may use. With
+    `fresh` the interpreter is new, whatever the rest.
     """
     surroundings = {**os.environ, "NO_COLOR": "1", "COLUMNS": "160"}
     surroundings.pop("PYTHONHASHSEED", None)
+    if not fresh and prepare is None and can_fork(environment or {}):
+        return fork_python(CLI, arguments, environment={**surroundings, **(environment or {})})
     return subprocess.Popen(
-        [sys.executable, "-m", "dspy_operator.cli.main", *arguments],
+        [sys.executable, "-m", CLI, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -25,6 +25,7 @@ from dspy_operator.runner.pod import ENV_ACCOUNT
 from tests.controlplane.audit import Request
 from tests.controlplane.processes import ControlPlane
 from tests.counting_server import CountingServer
+from tests.integration.forked import can_fork, fork_python
 from tests.integration.harness import Case, Ended, ended
 
 START_SECONDS = 60
@@ -155,23 +156,27 @@ class PodPlace:
         surroundings = {
             name: value for name, value in os.environ.items() if name not in ("PYTHONHASHSEED", "HOME", "PYTHONPATH")
         }
-        process = subprocess.Popen(
-            [*before, sys.executable, "-m", "dspy_operator.runner", self.seen(self.mounts / "spec" / "run.json")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            env=surroundings
-            | {
-                names.ENV_CHANNEL: self.name,
-                names.ENV_TRY: str(self.try_),
-                names.ENV_IMAGE: IMAGE,
-                "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-                "KUBERNETES_SERVICE_PORT": str(self.port),
-                ENV_ACCOUNT: self.seen(self.account),
-            }
-            | dict(environment or {}),
-        )
+        surroundings |= {
+            names.ENV_CHANNEL: self.name,
+            names.ENV_TRY: str(self.try_),
+            names.ENV_IMAGE: IMAGE,
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT": str(self.port),
+            ENV_ACCOUNT: self.seen(self.account),
+            **(environment or {}),
+        }
+        module, run_json = "dspy_operator.runner", self.seen(self.mounts / "spec" / "run.json")
+        if not before and can_fork(environment or {}):
+            process = fork_python(module, [run_json], environment=surroundings, folder="/")
+        else:
+            process = subprocess.Popen(
+                [*before, sys.executable, "-m", module, run_json],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd="/",
+                env=surroundings,
+            )
         self._processes.append(process)
         return process
 

@@ -31,12 +31,12 @@ def test_every_command_and_option_says_what_it_is_for(command: str) -> None:
 
 
 def test_help_names_the_commands_and_a_wrong_flag_is_a_usage_error(tmp_path: Path) -> None:
-    shown = ended(start_cli("--help"), tmp_path)
+    shown = ended(start_cli("--help", fresh=True), tmp_path)
     assert shown.code == 0
     assert all(re.search(rf"\b{command} ", shown.stdout) for command in ("run", "validate", "verify", "version"))
-    wrong = ended(start_cli("run", ".", "--bugdet", "5"), tmp_path)
+    wrong = ended(start_cli("run", ".", "--bugdet", "5", fresh=True), tmp_path)
     assert (wrong.code, "No such option: --bugdet" in wrong.stderr) == (64, True)
-    version = ended(start_cli("version"), tmp_path)
+    version = ended(start_cli("version", fresh=True), tmp_path)
     assert (version.code, version.stdout) == (0, f"{__version__}\n")
 
 
@@ -221,6 +221,7 @@ def test_of_two_runs_the_named_one_is_meant_also_from_standard_input(tmp_path: P
 
 def test_one_spec_and_seed_give_one_revision_and_an_incumbent_is_judged_as_a_third_arm(tmp_path: Path) -> None:
     with workplace(tmp_path, Case(OPTIMIZERS["BootstrapFewShot"])) as place:
+        place.fresh = True  # with the hash seeds of interpreters
         first = place.run()
         elsewhere = place.run("-o", str(tmp_path / "elsewhere"))
         assert (first.code, elsewhere.code) == (0, 0), elsewhere.stderr

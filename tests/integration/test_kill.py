@@ -91,6 +91,7 @@ AGAIN = {
 def test_a_run_killed_again_and_again_comes_to_the_same_revision_and_verifies(tmp_path: Path, case: Case) -> None:
     whole = uninterrupted(tmp_path / "uninterrupted", case)
     with workplace(tmp_path / "killed", case) as place:
+        place.fresh = True
         for share in (0.2, 0.5, 0.9):
             ordinal = max(int(whole.requests * share), place.server.counts()["requests"] + 1)
             kill_at_ordinal(place, ordinal, settled=True)

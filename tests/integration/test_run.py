@@ -12,6 +12,7 @@ from tests.integration.harness import OPTIMIZERS, Case, workplace
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_ends_with_a_judged_revision_and_verifies(tmp_path: Path, optimizer: str) -> None:
     with workplace(tmp_path, Case(OPTIMIZERS[optimizer]), latency_ms=3) as place:
+        place.fresh = True
         done = place.run()
         assert done.code == 0, done.stderr
         result = done.result
