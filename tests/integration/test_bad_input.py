@@ -263,12 +263,12 @@ def test_all_mistakes_of_a_manifest_are_told_at_once(tmp_path: Path) -> None:
         assert [line.split("all.yaml:")[1].split(": ", 1)[1] for line in done.stderr.splitlines()] == [
             'PromptProgram/sentiment: spec.target.request.temperature: must be a decimal string in quotes, for example "0"',
             "PromptProgram/sentiment: spec.metrics: unknown field; allowed: adapter, concurrencyPolicy, dataset, "
-            "deletionPolicy, metric, program, promotion, revision, revisionHistoryLimit, target; "
+            "deletionPolicy, metric, program, promotion, revision, revisionHistoryLimit, target, types; "
             'did you mean "metric"?',
             "OptimizationRun/run: spec.optimizer.miproV2: numCandidates needs numTrials beside it: write both, or neither",
             "OptimizationRun/run: spec.concurency: unknown field; allowed: budget, cleanup, concurrency, deadlines, "
-            "endpoints, journal, mode, optimizer, podTemplate, priorityClassName, programRef, readyWhen, rerun, retries, "
-            'seed, stop, suspend; did you mean "concurrency"?',
+            "endpoints, goal, journal, mode, optimizer, podTemplate, priorityClassName, programRef, readyWhen, rerun, "
+            'retries, reuse, seed, startFrom, stop, suspend, ttlAfterFinished; did you mean "concurrency"?',
         ]
         assert done.stderr.startswith(f"InvalidManifest: {place.manifests / 'all.yaml'}:")
         assert done.logs[-1]["reason"] == "InvalidManifest"
