@@ -31,7 +31,7 @@ QUESTION = "The two leads are so warm and funny that I left the cinema smiling."
 OUT = Path("out/demo")
 _REGISTRY = "model-registry:5001"
 _SLOW_BYTES_PER_SECOND = 3_000_000
-"""Of each connection (Ollama opens some ten) to the cluster's own registry: it would send the model within a second, and no percent be seen."""
+"""Of each connection (Ollama opens one for 100 MB) to the cluster's own registry: it would send the model within a second, and no percent be seen."""
 _GONE_SECONDS = 120
 _MADE_BY = "demo.dspy-operator.io/made-here"
 """Label of a namespace that a demo made, and may remove."""
