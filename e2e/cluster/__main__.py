@@ -73,9 +73,12 @@ def test(arguments: argparse.Namespace) -> None:
 
 def down(_: argparse.Namespace) -> None:
     """Removes the cluster. The cache stays, and so does Docker."""
+    log = paths.logs() / "down.log"
     with cache.lock():
+        if docker.was_killed():
+            docker.Docker().run(log)
         if docker.answers() and images.nodes():
-            kind.delete(paths.logs() / "down.log")
+            kind.delete(log)
         paths.kubeconfig().unlink(missing_ok=True)
 
 

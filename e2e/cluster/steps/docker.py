@@ -23,6 +23,11 @@ def answers() -> bool:
     return succeeds(["docker", "info"], timeout_seconds=15)
 
 
+def was_killed() -> bool:
+    """Whether the daemon that start() started ended by itself; its containers may live on, out of reach."""
+    return (paths.cache() / "dockerd.pid").exists() and not answers()
+
+
 class Docker:
     name = "docker"
     expected_seconds = 30
@@ -125,12 +130,14 @@ def stop() -> bool:
 
 
 def unmount() -> None:
-    """A dockerd that was killed leaves its folder mounted on itself, once for each time; a mount cannot be removed."""
-    folder = str((paths.cache() / "docker").resolve())
-    # Path.is_mount() does not see it: the file system is its parent's.
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        if line.split()[4] == folder:
-            output_of(["umount", folder])
+    """A dockerd that was killed leaves its folder mounted on itself, once for each time, and containers' file systems
+    in it; a mount cannot be removed."""
+    folder = (paths.cache() / "docker").resolve()
+    # Path.is_mount() does not see the first kind: the file system is its parent's.
+    mounted = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed(mounted):  # the last mounted lies on top
+        if mount.is_relative_to(folder):
+            output_of(["umount", str(mount)])
 
 
 def _runs(pid: int, *programs: str) -> bool:
