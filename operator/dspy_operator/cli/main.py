@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -193,6 +194,33 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder of a finished run
         f"verified: {recorded.candidate}, {calls} calls replayed in {seconds:.1f} s ({calls / seconds:.0f}/s), none sent"
     )
     leave_process(0)
+
+
+@app.command()
+def diff(
+    old: Annotated[
+        str, typer.Argument(help="A run's folder, or a file with a revision's ConfigMap; - is standard input.")
+    ],
+    new: Annotated[str, typer.Argument(help="The revision to compare it with.")],
+    document: Annotated[
+        bool, typer.Option("--json", help="One JSON document, with every gained and lost row.")
+    ] = False,
+) -> None:
+    """Compare two revisions: held-out rows gained and lost, and what the model is told differently. No model is called.
+
+    From a cluster: dspy-operator diff <(kubectl get cm OLD -o yaml) <(kubectl get cm NEW -o yaml)
+
+    Exit code, as of diff: 0 the same revision, 1 they differ; 64 one of them cannot be read.
+    """
+    from dspy_operator.cli.compare import compare
+    from dspy_operator.cli.revisions import read_revision
+
+    try:
+        compared = compare(read_revision(old), read_revision(new))
+    except RunFailed as failure:
+        _refuse(failure)
+    _say(json.dumps(compared.document(), ensure_ascii=False, indent=2) if document else compared.text())
+    raise typer.Exit(1 if compared.differs else 0)
 
 
 @app.command()

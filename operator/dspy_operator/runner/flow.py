@@ -31,6 +31,8 @@ from dspy_operator.runner.prepare import Prepared, prepare
 from dspy_operator.runner.program import load_program, program_hash, state_document
 from dspy_operator.runner.progress import Channel, Reporter, Tracker, write_json
 from dspy_operator.runner.publish import (
+    Revision,
+    digest_in,
     provenance_document,
     report_document,
     revision_of,
@@ -69,7 +71,7 @@ def validate(spec: RunSpec, pod: Pod | None = None) -> Result:
     write_revision(
         folder,
         baseline,
-        report=report_document(result, {}, export_rows=False),
+        report=report_document(result, {}, {}, export_rows=False),
         provenance=provenance_document(spec, result),
     )
     return result
@@ -225,7 +227,12 @@ class Run:
         if self._recorded is not None:
             return result
         out = Path(self.spec.paths.out)
-        report = report_document(result, self._arms, export_rows=self.spec.dataset.export_rows)
+        report = report_document(
+            result,
+            self._arms,
+            self._arm_digests(prepared, revision),
+            export_rows=self.spec.dataset.export_rows,
+        )
         write_revision(out / "revision", revision, report=report, provenance=provenance_document(self.spec, result))
         if self._arms and self.spec.dataset.export_rows:
             write_examples(out / "examples.jsonl.zst", prepared, self._arms)
@@ -625,6 +632,14 @@ class Run:
         assert self.spec.optimizer is not None
         known = {program_hash(student)} | ({program_hash(incumbent)} if incumbent is not None else set())
         return len(known) + (0 if self.spec.optimizer.type == "Evaluate" else 1)
+
+    def _arm_digests(self, prepared: Prepared, candidate: Revision) -> dict[str, str]:
+        """Which revisions were judged; an incumbent that was given without its prompts.json has no digest."""
+        baseline = revision_of(self.spec, prepared, state_document(prepared.program.fresh()))
+        found = {"baseline": baseline.digest, "candidate": candidate.digest}
+        if self.spec.incumbent is not None and (digest := digest_in(Path(self.spec.incumbent.path))) is not None:
+            found["incumbent"] = digest
+        return {name: digest for name, digest in found.items() if name in self._arms}
 
     def _load_incumbent(self, prepared: Prepared) -> Any | None:
         if self.spec.incumbent is None:

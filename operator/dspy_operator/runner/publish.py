@@ -64,8 +64,21 @@ def write_revision(
     write_json(folder / "provenance.json", provenance)
 
 
-def report_document(result: Result, arms: Mapping[str, Arm], *, export_rows: bool) -> dict[str, Any]:
-    """report.json: the scores, the verdict, and each test row's score by arm; without the rows' text."""
+def digest_in(folder: Path) -> str | None:
+    """The digest of the revision in a folder; None where not all of its files are there."""
+    files = [folder / name for name in ("program.py", "program.json", "prompts.json")]
+    return revision_digest(*(file.read_bytes() for file in files)) if all(file.is_file() for file in files) else None
+
+
+def report_document(
+    result: Result, arms: Mapping[str, Arm], digests: Mapping[str, str], *, export_rows: bool
+) -> dict[str, Any]:
+    """report.json: the scores, the verdict, and each test row's score by arm; without the rows' text.
+
+    Args:
+        arms: by name, on the test rows; none where nothing was judged.
+        digests: arm -> digest of its revision, as far as it is known: what `dspy-operator diff` finds its rows by.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for name, arm in arms.items():
         for judged in arm.rows:
@@ -75,6 +88,7 @@ def report_document(result: Result, arms: Mapping[str, Arm], *, export_rows: boo
     kept = ("outcome", "reason", "message", "scores", "gate", "dataset", "usage", "usageByRole", "resolved", "seconds")
     return {
         "revision": result.candidate,
+        "arms": dict(digests),
         **{name: document[name] for name in kept if name in document},
         "rows": list(rows.values()) if export_rows else [],
     }
