@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from dspy_operator import __version__
+from dspy_operator.cli.export import Target
 from dspy_operator.cli.findings import Format, Severity, annotation, as_json, text
 from dspy_operator.contract.exits import Exit, Reason, RunFailed
 
@@ -194,6 +195,43 @@ def verify(folder: Annotated[Path, typer.Argument(help="Folder of a finished run
         f"verified: {recorded.candidate}, {calls} calls replayed in {seconds:.1f} s ({calls / seconds:.0f}/s), none sent"
     )
     leave_process(0)
+
+
+@app.command()
+def export(
+    revision: Annotated[
+        str, typer.Argument(help="A run's folder, or a file with a revision's ConfigMap; - is standard input.")
+    ],
+    target: Annotated[
+        Target,
+        typer.Option(
+            "--to",
+            help="python: a module without dependencies. openai: the body of a request. langchain: a ChatPromptTemplate. "
+            "mlflow: arguments of register_prompt. promptfoo: a promptfooconfig.yaml.",
+        ),
+    ] = Target.PYTHON,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; without it, standard output.")
+    ] = None,
+) -> None:
+    """Write a revision for programs without DSPy: the same messages, as another library reads them. No model is called.
+
+    From a cluster: kubectl get cm sentiment-current -o yaml | dspy-operator export - --to langchain -o sentiment.json
+    """
+    from dspy_operator.cli.export import export as exported
+    from dspy_operator.cli.revisions import read_revision
+
+    try:
+        text = exported(read_revision(revision), target)
+    except RunFailed as failure:
+        _refuse(failure)
+    if output is None:
+        _say(text.removesuffix("\n"))
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        _refuse(RunFailed(Reason.INVALID_MANIFEST, f"--output {output}: {error.strerror}"))
 
 
 @app.command()

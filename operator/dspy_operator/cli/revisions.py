@@ -15,7 +15,7 @@ from dspy_operator.contract.digests import revision_digest
 from dspy_operator.contract.exits import Reason, RunFailed
 
 _CONTENT = ("program.py", "program.json", "prompts.json")
-_REPORT = "report.json"
+_EVIDENCE = ("report.json", "provenance.json")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Revision:
     """prompts.json."""
     report: Mapping[str, Any]
     """report.json; empty where it is not at hand."""
+    provenance: Mapping[str, Any]
+    """provenance.json; empty where it is not at hand."""
 
 
 def read_revision(source: str) -> Revision:
@@ -46,7 +48,7 @@ def read_revision(source: str) -> Revision:
     path = Path(source)
     if source != "-" and path.is_dir():
         folder = path if (path / "prompts.json").is_file() else path / "revision"
-        files = {name: _text(folder / name, source) for name in (*_CONTENT, _REPORT) if (folder / name).is_file()}
+        files = {name: _text(folder / name, source) for name in (*_CONTENT, *_EVIDENCE) if (folder / name).is_file()}
         return _revision(source, files, name=None)
     text = sys.stdin.read() if source == "-" else _text(path, source)
     try:
@@ -65,13 +67,18 @@ def _revision(source: str, files: Mapping[str, str], *, name: str | None) -> Rev
         found = ", ".join(sorted(files)) or "none of a revision's files"
         raise _wrong(source, f"{missing[0]} is missing; found {found}")
     digest = revision_digest(*(files[each].encode() for each in _CONTENT))
-    report = _json(source, _REPORT, files.get(_REPORT, "{}"))
+    report, provenance = (_json(source, each, files.get(each, "{}")) for each in _EVIDENCE)
     claimed = report.get("revision")
     if claimed is not None and claimed != digest:
         raise _wrong(source, f"its files were changed: report.json says {claimed}, they have {digest}")
-    prompts = _json(source, "prompts.json", files["prompts.json"])
     return Revision(
-        name or digest.partition(":")[2][:8], digest, files["program.py"], files["program.json"], prompts, report
+        name or digest.partition(":")[2][:8],
+        digest,
+        files["program.py"],
+        files["program.json"],
+        _json(source, "prompts.json", files["prompts.json"]),
+        report,
+        provenance,
     )
 
 

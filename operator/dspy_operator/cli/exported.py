@@ -1,0 +1,71 @@
+"""Revision REVISION as plain Python, standard library only; made by `dspy-operator export`.
+
+Run as a program it checks itself against the revision's own vectors. As a module:
+
+    body = exported.body("my-model", text="A warm film.")     # POST it to .../v1/chat/completions
+    exported.outputs(reply["choices"][0]["message"]["content"])
+"""
+
+import json
+import re
+import sys
+from typing import Any
+
+PROMPT: dict[str, Any] = {}
+
+SENT_AS = {"temperature": "temperature", "topP": "top_p", "maxTokens": "max_tokens", "stop": "stop"}
+
+
+def messages(**inputs: Any) -> list[dict[str, Any]]:
+    """The messages with the inputs filled in: strings, numbers, lists and objects as they are."""
+    if wrong := set(inputs) ^ set(PROMPT["inputs"]):
+        raise TypeError(f"inputs are {', '.join(PROMPT['inputs'])}; missing or unknown: {', '.join(sorted(wrong))}")
+    values = {spec["placeholder"]: _rendered(inputs[name]) for name, spec in PROMPT["inputs"].items()}
+    holes = "|".join(map(re.escape, values))
+    return [{**m, "content": re.sub(holes, lambda at: values[at[0]], m["content"])} for m in PROMPT["messages"]]
+
+
+def body(model: str, **inputs: Any) -> dict[str, Any]:
+    """The body of a request to an OpenAI-compatible /chat/completions."""
+    request = {SENT_AS[k]: float(v) if isinstance(v, str) else v for k, v in PROMPT["request"].items()}
+    form = {"response_format": PROMPT["responseFormat"]} if PROMPT["responseFormat"] else {}
+    return {"model": model, "messages": messages(**inputs), **request, **form}
+
+
+def outputs(answer: str) -> dict[str, Any]:
+    """What the model's text says. Raises ValueError where it cannot be read."""
+    if PROMPT["answer"]["type"] == "JSON":
+        found = json.loads(answer)
+    else:
+        _, *parts = re.split(r"(?m)^\s*" + PROMPT["answer"]["header"], "\n".join(answer.splitlines()))
+        found = {name: text.strip() for name, text in zip(parts[-2::-2], parts[::-2], strict=True)}
+    return {name: _read(name, spec, found.get(name)) for name, spec in PROMPT["outputs"].items()}
+
+
+def _rendered(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
+
+
+def _read(name: str, spec: dict[str, Any], value: Any) -> Any:
+    if value is None and not spec["nullable"]:
+        raise ValueError(f"the answer has no {name}")
+    if spec["parse"] == "text" or not isinstance(value, str):
+        return value
+    known = {str(choice): choice for choice in spec.get("choices", [True, False, None])}
+    if value in known:
+        return known[value]
+    if spec["parse"] == "choice":
+        raise ValueError(f"{name} is {value!r}, none of {', '.join(known)}")
+    try:
+        return json.loads(value, strict=False)
+    except ValueError:
+        if "anyOf" in spec["schema"]:  # a string in a union
+            return value
+        raise
+
+
+if __name__ == "__main__":
+    for vector in PROMPT["vectors"] or []:
+        if messages(**vector["inputs"]) != vector["messages"] or outputs(vector["response"]) != vector["outputs"]:
+            sys.exit(f"{vector['inputs']}: other messages or outputs")
+    sys.stdout.write(f"{len(PROMPT['vectors'] or [])} vectors agree\n")
