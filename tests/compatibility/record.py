@@ -23,7 +23,7 @@ from dspy_operator.api.resources import RESOURCES
 from dspy_operator.contract.exits import Reason
 from dspy_operator.engine.conditions import timestamp
 from dspy_operator.engine.plan import Settings
-from tests.compatibility.stored import HERE, reading
+from tests.compatibility.stored import HERE, SUMS, reading, sums
 from tests.controlplane.processes import ControlPlane, running
 from tests.integration.crd.choices import choices
 from tests.integration.harness import OPTIMIZERS, Case, workplace
@@ -330,6 +330,7 @@ def main() -> None:
     made = Path(tempfile.mkdtemp(dir=HERE, prefix="."))
     try:
         record(made)
+        (made / SUMS).write_text(sums(made), encoding="utf-8")
         made.rename(folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)

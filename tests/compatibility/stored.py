@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -28,6 +29,7 @@ HERE = Path(__file__).parent
 OURS = ("PromptProgram", "OptimizationRun", "ModelEndpoint", "OptimizationQuota")
 WORDS = frozenset({"message"})
 """Fields for people's eyes: a later version may say it better."""
+SUMS = "SHA256SUMS"
 ROUNDS = 3
 """Passes over everything: one to ask for slots, one to hear the answer, one more."""
 
@@ -35,6 +37,13 @@ ROUNDS = 3
 def folders() -> list[Path]:
     """One of each version."""
     return sorted(path for path in HERE.iterdir() if path.is_dir() and (path / "states").is_dir())
+
+
+def sums(folder: Path) -> str:
+    """What `sha256sum` prints of all files of a version but SUMS itself."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    lines = (f"{sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files)
+    return "".join(lines)
 
 
 # --- objects -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dspy_operator.api import v1alpha1
-from dspy_operator.api.objects import KINDS
+from dspy_operator.api.objects import KINDS, ModelEndpoint, OptimizationRun, PromptProgram, parse_object
 from dspy_operator.api.signature_types import parse_type
 from dspy_operator.api.status import STATUSES
 from dspy_operator.contract import names
@@ -24,12 +24,14 @@ from dspy_operator.contract.digests import revision_digest
 from dspy_operator.contract.documents import Account, AccountEntry, LoaderProgress, Progress, Result
 from dspy_operator.contract.runspec import Control, Document, RunSpec
 from dspy_operator.controllers.optimizationrun.account import Entry
+from dspy_operator.controllers.optimizationrun.inputs import EndpointSeen, freeze, roles_of
 from dspy_operator.engine.plan import Body
 from dspy_operator.runner.journal import Journal
 from dspy_operator.runner.rows import read_rows
 from dspy_operator.runner.split import split
 from tests.compatibility.stored import (
     OURS,
+    SUMS,
     Choice,
     State,
     beside,
@@ -38,6 +40,7 @@ from tests.compatibility.stored import (
     folders,
     reading,
     states,
+    sums,
     writes,
 )
 
@@ -69,6 +72,11 @@ def test_there_is_a_version_with_objects_of_every_kind_that_it_took() -> None:
             "ModelEndpoint",
         }
         assert states(folder)
+
+
+@pytest.mark.parametrize("folder", VERSIONS, ids=lambda folder: folder.name)
+def test_nobody_has_edited_what_a_version_left(folder: Path) -> None:
+    assert sums(folder) == (folder / SUMS).read_text("utf-8")
 
 
 # --- objects -------------------------------------------------------------------------------------------------------
@@ -138,6 +146,46 @@ def test_documents_in_config_maps_are_read_as_they_were(folder: Path, state: Sta
         found = of.model_validate_json(text).document()
         known = {key: value for key, value in json.loads(text).items() if of is not AccountEntry or key in found}
         assert difference(known, found) is None, where
+
+
+def frozen_now(state: State, run: Body) -> RunSpec | None:
+    """run.json of an attempt that would begin now; None where the run's program or endpoint is not there, or not ready."""
+    typed = parse_object(run)
+    assert isinstance(typed, OptimizationRun)
+    body = next((of for of in state.of("PromptProgram") if of["metadata"]["name"] == typed.spec.program_ref.name), None)
+    program = parse_object(body) if body is not None else None
+    if body is None or not isinstance(program, PromptProgram) or "dataset" not in body["status"]:
+        return None
+    endpoints = {}
+    for of in state.of("ModelEndpoint"):
+        endpoint = parse_object(of)
+        assert isinstance(endpoint, ModelEndpoint)
+        endpoints[endpoint.key] = EndpointSeen(endpoint, of)
+    if not set(roles_of(typed, program).values()) <= endpoints.keys():
+        return None
+    image = state.settings.runner_image
+    attempt = run["status"].get("attempt", 1)
+    return freeze(typed, program, body["status"], endpoints, attempt=attempt, looks=0, image=image).spec
+
+
+@pytest.mark.parametrize(("folder", "state"), STATES)
+def test_an_attempt_that_begins_now_computes_what_it_computed(folder: Path, state: State) -> None:
+    """With the same defaults: the whole of run.json, but for what depends on what was served and looked at meanwhile."""
+    compared = 0
+    for run in state.of("OptimizationRun"):
+        now = frozen_now(state, run)
+        told = run["status"].get("inputs") or {}
+        if now is None or "inputDigest" not in told:
+            continue
+        assert now.input_digest == told["inputDigest"]
+        name = names.run_spec(run["metadata"]["name"], run["status"]["attempt"])
+        for body in state.of("ConfigMap"):
+            if body["metadata"]["name"] == name:
+                stored = json.loads(body["data"][names.KEY_RUN_SPEC])
+                kept = {key: value for key, value in stored.items() if key not in ("testLooks", "incumbent")}
+                assert difference(kept, now.document()) is None
+                compared += 1
+    assert compared > 0 or state.name == "models"
 
 
 @pytest.mark.parametrize(("folder", "state"), STATES)
