@@ -23,6 +23,7 @@ class Heard:
     conditions: set[tuple[str, str, str]] = field(default_factory=set)
     """Type, status and reason."""
     phases: set[str] = field(default_factory=set)
+    outcomes: set[str] = field(default_factory=set)
     events: set[str] = field(default_factory=set)
     """Their reasons."""
     verdicts: set[str] = field(default_factory=set)
@@ -40,6 +41,7 @@ def says(kind: str, plan: Plan) -> None:
         status = plan.status or {}
         heard.conditions |= {(one["type"], one["status"], one["reason"]) for one in status.get("conditions", ())}
         heard.phases |= {status["phase"]} if status.get("phase") else set()
+        heard.outcomes |= {status["outcome"]} if status.get("outcome") else set()
         heard.verdicts |= {one["verdict"] for one in status.get("candidates", ())}
         heard.events |= {event.reason for event in plan.events}
 

@@ -23,6 +23,7 @@ from dspy_operator.api import reasons
 from dspy_operator.api.reasons import ConditionType, EndpointReason, ProgramReason, RunReason
 from dspy_operator.cli.said import said_beside
 from dspy_operator.cli.troubleshooting import PHASES
+from dspy_operator.contract.exits import Outcome
 from tests.unit.heard import Heard, cases, listening
 from tests.unit.modelendpoint import test_decide, test_scaling
 from tests.unit.optimizationrun import test_life
@@ -109,6 +110,11 @@ def test_no_controller_says_a_word_that_is_not_declared(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_phase_is_reached_and_no_other(kind: Kind) -> None:
     assert heard(kind).phases == PHASES[kind.name].keys()
+
+
+def test_every_outcome_of_a_run_is_reached() -> None:
+    found = {kind.name: heard(kind).outcomes for kind in KINDS if heard(kind).outcomes}
+    assert found == {"OptimizationRun": set(Outcome) | {"Reused"}}
 
 
 def test_every_type_of_a_condition_is_there_and_can_turn() -> None:

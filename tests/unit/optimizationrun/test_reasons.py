@@ -11,7 +11,7 @@ import pytest
 from dspy_operator.api.reasons import RunReason
 from dspy_operator.api.status import OptimizationRunStatus
 from dspy_operator.contract import names
-from dspy_operator.contract.exits import Reason
+from dspy_operator.contract.exits import Outcome, Reason
 from tests.unit.optimizationrun.builders import a_cluster, a_program_is, a_run_is, an_endpoint_is, running
 from tests.unit.optimizationrun.cluster import NAMESPACE, Cluster
 
@@ -421,6 +421,13 @@ ROWS = (
         recovers=lambda cluster: cluster.edit("fast", stop=None, rerun="again"),
     ),
     Row(RunReason.COMPLETED, _pod(_ends(Reason.COMPLETED)), ("Complete", "True"), "words of Completed", "Succeeded"),
+    Row(
+        RunReason.COMPLETED,
+        _pod(_ends(Reason.COMPLETED, outcome=Outcome.NO_IMPROVEMENT)),
+        ("Complete", "True"),
+        "words of Completed",
+        "Succeeded",
+    ),
     Row(
         RunReason.STOPPED_EARLY,
         _pod(lambda cluster: cluster.edit("fast", stop="Finish"), _ends(Reason.STOPPED_EARLY)),
