@@ -1,7 +1,9 @@
 """Types and reasons of conditions. Reasons are API: people's scripts, alerts and the troubleshooting page read them.
 
 One class a kind, since the same word tells different things of different kinds. A reason says of what it is the reason: each
-docstring names the condition and when it is set.
+docstring names when it is set and, in brackets, where it shows: conditions, Events, candidates. A condition's status is named
+where it is not the expected one: False of Accepted, Admitted and Ready, True of all others, and of a reason with the
+condition's own name. tests/unit/test_reached.py has each of them from the controllers.
 """
 
 from __future__ import annotations
@@ -60,17 +62,17 @@ class ProgramReason(StrEnum):
     INVALID_METRIC = "InvalidMetric"
     """Set when the metric names no output, raises, or gives something that is no score (Accepted)."""
     SERVING = "Serving"
-    """Set when `<program>-current` holds the revision that should be served (Ready)."""
+    """Set when `<program>-current` holds the revision that should be served (Ready True)."""
     PINNED = "Pinned"
-    """Set when `<program>-current` holds the revision that `spec.revision` pins (Ready)."""
+    """Set when `<program>-current` holds the revision that `spec.revision` pins (Ready True)."""
     REVISION_NOT_FOUND = "RevisionNotFound"
     """Set when no revision has the name that `spec.revision` pins; what was served is served on (Ready, Stalled)."""
     REVISION_TOO_LARGE = "RevisionTooLarge"
-    """Set when a revision's files exceed 900 KiB; the message says what to cut (Ready, Stalled, Event)."""
+    """Set when a revision's files exceed 900 KiB; the message says what to cut (Accepted, Ready, Stalled, Event, candidates)."""
     NAME_CONFLICT = "NameConflict"
     """Set when an object that is not ours has a name that we need; it is left alone (Ready, Stalled)."""
     PROMOTED = "Promoted"
-    """Set when a candidate passed the gate and is served from now on (Event)."""
+    """Set when a candidate passed the gate and is served from now on (Event, candidates)."""
     MANUAL_PROMOTION = "ManualPromotion"
     """Set when a candidate passed the gate, but `promotion.mode` is Manual: a pin serves it (Event, candidates)."""
     GATE_NOT_PASSED = "GateNotPassed"
@@ -132,9 +134,9 @@ class RunReason(StrEnum):
     BACKING_OFF = "BackingOff"
     """Set while the run waits before its next try; the message names the last failure (Admitted)."""
     POD_LEFT = "PodLeft"
-    """Set when a pod of an earlier try is still there, so that no Job may be made (Admitted, Reconciling)."""
+    """Set when a pod of an earlier try is still there, so that no Job may be made (Complete False, Reconciling)."""
     NODE_LOST = "NodeLost"
-    """Set when the pod's node does not answer and the pod cannot be confirmed gone (Admitted, Reconciling)."""
+    """Set when the pod's node does not answer and the pod cannot be confirmed gone (Complete False, Reconciling)."""
     ENDED = "Ended"
     """Set when the run gave its slots back at its end (Admitted False)."""
 
@@ -235,11 +237,11 @@ class EndpointReason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     """Set when an object that is not ours has a name that we need; it is left alone (Ready, Stalled)."""
     MODEL_LOADED = "ModelLoaded"
-    """Set when a replica has the model in memory and answered a call (Ready)."""
+    """Set when a replica has the model in memory and answered a call (Ready True)."""
     SCALED_TO_ZERO = "ScaledToZero"
-    """Set when no run needs the model and no pod is wanted (Ready)."""
+    """Set when no run needs the model and no pod is wanted (Ready True)."""
     EXTERNAL = "External"
-    """Set when the provider is not ours: it is not probed, and said to be ready (Ready)."""
+    """Set when the provider is not ours: it is not probed, and said to be ready (Ready True)."""
     STARTING = "Starting"
     """Set when pods are wanted and none is up yet (Ready)."""
     PULLING = "Pulling"

@@ -65,6 +65,7 @@ def troubleshooting() -> str:
 
 `kubectl get prompts` shows where everything is, `kubectl describe` the conditions; search this page for the reason that you see.
 Ready, Reconciling and Stalled repeat the reason of what holds an object up; the message has names, numbers and the path of the field.
+"Shows in" names a condition's status where it is not the expected one: False of Accepted, Admitted and Ready, True of all others.
 *Stalled* is True where nothing moves until somebody changes something. Mending the YAML, ConfigMap or Secret is enough: nothing has to be deleted.
 """
     return head + "".join(

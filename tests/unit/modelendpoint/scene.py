@@ -14,6 +14,7 @@ from dspy_operator.contract import names
 from dspy_operator.contract.documents import LoadedModel, LoaderProgress
 from dspy_operator.controllers.modelendpoint.controller import ModelEndpointController
 from dspy_operator.engine.plan import Body, Key, Plan, Ref, Settings
+from tests.unit import heard
 
 SETTINGS = Settings(runner_image="registry.example/runner:1", operator_image="registry.example/operator:1")
 START = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -137,6 +138,7 @@ class Scene:
     def look(self) -> Plan:
         """One pass: decide, and do it. Whatever the status says must fit the CustomResourceDefinition."""
         self.plan = asyncio.run(self.room.reconcile(KEY, self))
+        heard.says(KEY.kind, self.plan)
         for guarded in self.plan.guarded:
             self.objects[Ref.of(guarded.body)] = guarded.body
         for child in self.plan.children:

@@ -24,6 +24,7 @@ from dspy_operator.controllers.admission.grants import ADMISSION, Grants
 from dspy_operator.controllers.optimizationrun.controller import OptimizationRunController
 from dspy_operator.engine.conditions import timestamp
 from dspy_operator.engine.plan import Body, Event, Key, Plan, Ref, Settings
+from tests.unit import heard
 
 NAMESPACE = "team-a"
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -313,6 +314,7 @@ class Cluster:
         self._kill_after = kill_after
         body = self.cache[key]
         plan = asyncio.run(self.operator.runs.reconcile(key, self))
+        heard.says(key.kind, plan)
         try:
             self._carry_out(body, plan)
         except Refused:

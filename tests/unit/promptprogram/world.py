@@ -22,6 +22,7 @@ from dspy_operator.contract.names import KEY_RESULT, KEY_REVISION
 from dspy_operator.controllers.promptprogram.controller import PromptProgramController
 from dspy_operator.engine.conditions import timestamp
 from dspy_operator.engine.plan import Body, Event, Foreign, Key, Plan, Ref, Settings
+from tests.unit import heard
 from tests.unit.written import a_program
 
 NAMESPACE = "team-a"
@@ -96,6 +97,7 @@ class Cluster:
             return 0
         before = copy.deepcopy(self.objects)
         self.plan = asyncio.run(self.controller.reconcile(PROGRAM, self))
+        heard.says(PROGRAM.kind, self.plan)
         assert before == self.objects, "a room must not change what the cache holds"
         return self._carry_out(body, self.plan)
 
