@@ -18,6 +18,7 @@ from dspy_operator.contract.canonical import dataset_digest
 from dspy_operator.contract.digests import revision_digest
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.runspec import RunSpec
+from dspy_operator.runner.classes import Classes
 from dspy_operator.runner.judge import Arm
 from dspy_operator.runner.prepare import Prepared
 from dspy_operator.runner.program import document_bytes, program_json_bytes
@@ -64,8 +65,10 @@ def write_revision(
     write_json(folder / "provenance.json", provenance)
 
 
-def report_document(result: Result, arms: Mapping[str, Arm], *, export_rows: bool) -> dict[str, Any]:
-    """report.json: the scores, the verdict, and each test row's score by arm; without the rows' text."""
+def report_document(
+    result: Result, arms: Mapping[str, Arm], *, classes: Mapping[str, Classes], export_rows: bool
+) -> dict[str, Any]:
+    """report.json: the scores, the verdict, by arm each class' and each test row's score; without the rows' text."""
     rows: dict[str, dict[str, Any]] = {}
     for name, arm in arms.items():
         for judged in arm.rows:
@@ -76,6 +79,7 @@ def report_document(result: Result, arms: Mapping[str, Arm], *, export_rows: boo
     return {
         "revision": result.candidate,
         **{name: document[name] for name in kept if name in document},
+        **({"classes": classes} if any(classes.values()) else {}),
         "rows": list(rows.values()) if export_rows else [],
     }
 
