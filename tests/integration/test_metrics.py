@@ -31,10 +31,11 @@ class Labelled(Case):
     type: str = "str"
     label: Callable[[int], Any] = lambda number: "positive" if number % 2 else "negative"
     metric: dict[str, Any] = field(default_factory=dict)
+    why: str = "Note {} says so."
 
     def rows(self) -> list[dict[str, Any]]:
         return [
-            {**row, "label": self.label(number), "why": f"Note {number:03d} says so."}
+            {**row, "label": self.label(number), "why": self.why.format(number)}
             for number, row in enumerate(super().rows())
         ]
 
@@ -143,9 +144,16 @@ def test_gepa_reads_the_column_that_the_metric_names_and_another_column_is_anoth
         assert reflected and all(len(set(each)) == 3 and set(each) <= notes for each in reflected)
         prompts = [json.loads(seen["body"])["messages"] for seen in place.server.requests()]
         assert sum("says so" in json.dumps(messages) for messages in prompts) == len(reflected), "and nobody else does"
-        place.change(metric={"type": "Contains"})
-        other = place.run("--resume")
-        assert other.code == 64 and "was started with other inputs" in other.stderr
+        verified = place.verify()
+        assert verified.code == 0, verified.stderr
+        for change, undo, what in (
+            ({"why": "Other words for {}."}, {"why": case.why}, "the rows"),
+            ({"metric": {"type": "Contains"}}, {"metric": case.metric}, "the program, the rows"),
+        ):
+            place.change(**change)
+            other = place.run("--resume")
+            assert other.code == 64 and f"was started with other inputs: {what} changed since" in other.stderr
+            place.change(**undo)
 
 
 def test_classes_are_told_in_the_result_and_in_the_report(tmp_path: Path) -> None:
