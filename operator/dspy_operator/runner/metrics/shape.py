@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,12 +15,12 @@ Fields = Mapping[str, object]
 """Output -> value."""
 
 
-class Comparison:
+class Comparison(ABC):
     """How the value of one field is scored; a metric's own module says what is right."""
 
+    @abstractmethod
     def score(self, wanted: object, found: object) -> float:
         """0 to 1."""
-        raise NotImplementedError
 
     def expected(self, wanted: object) -> str:
         """What an answer should have been, as feedback says it."""
