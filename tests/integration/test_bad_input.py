@@ -16,6 +16,12 @@ SIGNATURE = "spec.program.single.signature"
 KEY = {"provider": {"openai": {"apiKeySecret": {"name": "openai", "key": "api-key"}}}}
 
 
+PARTS = [
+    {"metric": {"type": "F1"}},
+    {"metric": {"type": "Regex", "regex": {"field": "label", "pattern": "x(?=y)"}}},
+]
+
+
 def inline(*rows: dict[str, Any]) -> dict[str, Any]:
     """A program's change: these rows, in the manifest."""
     text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -122,6 +128,39 @@ MISTAKES = {
         '"lable" is no output of the program (outputs: label)',
         "- lable",
         {"program": {"metric": {"type": "ExactMatch", "exactMatch": {"fields": ["label", "lable"]}}}},
+    ),
+    "the metric's pattern is none of RE2": Mistake(
+        42,
+        "InvalidMetric",
+        "spec.metric.composite.parts[1].metric.regex.pattern",
+        'no regular expression: invalid perl operator "(?=" at 1; allowed: RE2\'s syntax, which has no look-around and no '
+        "backreferences",
+        "pattern: x(?=y)",
+        {"program": {"metric": {"type": "Composite", "composite": {"parts": PARTS}}}},
+    ),
+    "a template of feedback asks for what there is not": Mistake(
+        42,
+        "InvalidMetric",
+        "spec.metric.feedback.template",
+        "unknown placeholder {expected} at 7; allowed: {expected.label}, {found.label}, {score}; {{ and }} are braces",
+        "template:",
+        {"program": {"metric": {"type": "ExactMatch", "feedback": {"template": "wanted {expected}"}}}},
+    ),
+    "no row has the column of feedback": Mistake(
+        42,
+        "InvalidMetric",
+        "spec.metric.feedback.column",
+        'column "why" is not in data.jsonl (columns: text, label, part)',
+        "column: why",
+        {"program": {"metric": {"type": "ExactMatch", "feedback": {"column": "why"}}}},
+    ),
+    "a label can be right by no answer": Mistake(
+        42,
+        "InvalidMetric",
+        "spec.metric.type",
+        'line 1: label: "negative" is no number',
+        "type: Numeric",
+        {"program": {"metric": {"type": "Numeric"}}},
     ),
     "the optimizer wants more rows than there are": Mistake(
         41,

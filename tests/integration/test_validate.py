@@ -64,6 +64,37 @@ def test_mistakes_of_several_objects_and_stages_are_told_in_one_go(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("metric", "path", "at"),
+    [
+        pytest.param(
+            {"type": "Regex", "regex": {"field": "label", "pattern": "(a"}},
+            "regex.pattern",
+            "pattern: (a",
+            id="a pattern",
+        ),
+        pytest.param(
+            {"type": "JSONEqual", "feedback": {"template": "{found.lable}"}},
+            "feedback.template",
+            "template: '{found.lable}'",
+            id="a placeholder",
+        ),
+        pytest.param(
+            {"type": "ExactMatch", "feedback": {"column": "why"}}, "feedback.column", "column: why", id="a column"
+        ),
+        pytest.param({"type": "JSONEqual"}, "type", "type: JSONEqual", id="labels that are no JSON"),
+    ],
+)
+def test_a_metric_that_could_not_score_is_told_with_its_place(
+    tmp_path: Path, metric: dict[str, Any], path: str, at: str
+) -> None:
+    lines = written(tmp_path / "x", Case(EVALUATE, program={"metric": metric}))
+    code, (found,) = findings(tmp_path / "x")
+    assert (code, found["reason"], found["kind"]) == (42, "InvalidMetric", "PromptProgram")
+    assert found["path"] == f"spec.metric.{path}"
+    assert lines[found["line"] - 1].strip() == at
+
+
+@pytest.mark.parametrize(
     ("case", "code", "reason", "path", "at"),
     [
         pytest.param(

@@ -64,6 +64,10 @@ def mipro(**options: Any) -> dict[str, Any]:
     return {"type": "MIPROv2", "miproV2": options} if options else {"type": "MIPROv2"}
 
 
+def composite(part: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Composite", "composite": {"parts": [part, {"metric": {"type": "ExactMatch"}}]}}
+
+
 def with_signature(**changes: Any) -> dict[str, Any]:
     single = PROGRAM["single"]
     return {"type": "Single", "single": {**single, "signature": {**single["signature"], **changes}}}
@@ -94,6 +98,33 @@ def with_signature(**changes: Any) -> dict[str, Any]:
         ),
         pytest.param(of_program(), of_program(metric={"type": "ExactMatch", "accept": "1"}), id="accept: unset is 1"),
         pytest.param(of_program(), of_program(metric={"type": "ExactMatch", "accept": "1.0"}), id="accept: 1 is 1.0"),
+        pytest.param(
+            of_program(metric={"type": "Contains"}),
+            of_program(metric={"type": "Contains", "contains": {"fields": ["label", "urgency"], "ignoreCase": False}}),
+            id="Contains: case counts by default",
+        ),
+        pytest.param(
+            of_program(metric={"type": "JSONEqual"}),
+            of_program(metric={"type": "JSONEqual", "jsonEqual": {"fields": ["label", "urgency"]}}),
+            id="JSONEqual: unset is all outputs",
+        ),
+        pytest.param(
+            of_program(metric={"type": "Numeric"}),
+            of_program(metric={"type": "Numeric", "numeric": {"tolerance": "0.0", "relativeTolerance": "0"}}),
+            id="Numeric: no tolerance by default",
+        ),
+        pytest.param(
+            of_program(metric={"type": "Numeric", "numeric": {"tolerance": "0.50"}}),
+            of_program(metric={"type": "Numeric", "numeric": {"tolerance": "0.5"}}),
+            id="Numeric: a tolerance has one value",
+        ),
+        pytest.param(
+            of_program(metric=composite({"metric": {"type": "Numeric"}})),
+            of_program(
+                metric=composite({"metric": {"type": "Numeric", "numeric": {"tolerance": "0"}}, "weight": "1.0"})
+            ),
+            id="Composite: its parts by the same rules, their weight is 1",
+        ),
         pytest.param(of_inputs(mipro()), of_inputs(mipro(maxBootstrappedDemos=4)), id="an option's default"),
         pytest.param(
             of_inputs(mipro()), of_inputs(mipro(initTemperature="1.0")), id="an option's default, spelled out"
@@ -153,6 +184,19 @@ def test_what_means_the_same_digests_alike(one: str, other: str) -> None:
             id="its fields",
         ),
         pytest.param(of_program(), of_program(metric={"type": "ExactMatch", "accept": "0.5"}), id="accept"),
+        pytest.param(
+            of_program(metric={"type": "Numeric"}),
+            of_program(metric={"type": "Numeric", "numeric": {"tolerance": "0.1"}}),
+            id="a tolerance",
+        ),
+        pytest.param(
+            of_program(metric=composite({"metric": {"type": "F1"}})),
+            of_program(metric=composite({"metric": {"type": "F1"}, "weight": "2"})),
+            id="the weight of a part",
+        ),
+        pytest.param(
+            of_program(), of_program(metric={"type": "ExactMatch", "feedback": {"column": "why"}}), id="feedback"
+        ),
         pytest.param(of_program(), of_program(request={"temperature": "1"}), id="temperature"),
         pytest.param(of_program(), of_program(request={"topP": "0.9"}), id="topP"),
         pytest.param(of_program(), of_program(request={"maxTokens": 64}), id="maxTokens"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -111,6 +112,26 @@ RUN_FIELDS: dict[str, Other] = {
     "mode": ({}, "Estimate"),
 }
 _SIGNATURE = "program.single.signature"
+TWO_OUTPUTS = [{"name": "label", "type": "str"}, {"name": "why", "type": "str"}]
+METRIC: dict[str, tuple[dict[str, Any], Any]] = {
+    "type": ({"type": "ExactMatch"}, "F1"),
+    "exactMatch.fields": ({"type": "ExactMatch"}, ["label"]),
+    "f1.fields": ({"type": "F1"}, ["label"]),
+    "contains.fields": ({"type": "Contains"}, ["label"]),
+    "contains.ignoreCase": ({"type": "Contains"}, True),
+    "regex.field": ({"type": "Regex", "regex": {"field": "label", "pattern": "a"}}, "why"),
+    "regex.pattern": ({"type": "Regex", "regex": {"field": "label", "pattern": "a"}}, "b"),
+    "jsonEqual.fields": ({"type": "JSONEqual"}, ["label"]),
+    "numeric.fields": ({"type": "Numeric"}, ["label"]),
+    "numeric.tolerance": ({"type": "Numeric"}, "0.1"),
+    "numeric.relativeTolerance": ({"type": "Numeric"}, "0.1"),
+}
+
+
+def composite_of(metric: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Composite", "composite": {"parts": [{"metric": metric}, {"metric": {"type": "F1"}}]}}
+
+
 PROGRAM_FIELDS: dict[str, Other] = {
     "program.type": ({}, None),
     f"{_SIGNATURE}.instructions": ({}, "Other."),
@@ -125,18 +146,23 @@ PROGRAM_FIELDS: dict[str, Other] = {
     "target.endpoint.name": ({}, "big"),
     "target.endpoint.namespace": ({}, "models"),
     **{f"target.request.{name}": ({}, value) for name, value in REQUEST.items()},
-    "metric.type": ({}, "F1"),
-    "metric.exactMatch.fields": (
-        {f"{_SIGNATURE}.outputs": [{"name": "label", "type": "str"}, {"name": "why", "type": "str"}]},
-        ["label"],
+    **{
+        f"metric.{field}": ({f"{_SIGNATURE}.outputs": TWO_OUTPUTS, "metric": metric}, value)
+        for field, (metric, value) in METRIC.items()
+    },
+    **{
+        f"metric.composite.parts.metric.{field}": (
+            {f"{_SIGNATURE}.outputs": TWO_OUTPUTS, "metric": composite_of(metric)},
+            value,
+        )
+        for field, (metric, value) in METRIC.items()
+    },
+    "metric.composite.parts.weight": ({"metric": composite_of({"type": "F1"})}, "2"),
+    "metric.feedback.template": (
+        {"metric": {"type": "ExactMatch", "feedback": {"template": "{score}"}}},
+        "{found.label}",
     ),
-    "metric.f1.fields": (
-        {
-            "metric": {"type": "F1"},
-            f"{_SIGNATURE}.outputs": [{"name": "label", "type": "str"}, {"name": "why", "type": "str"}],
-        },
-        ["label"],
-    ),
+    "metric.feedback.column": ({"metric": {"type": "ExactMatch", "feedback": {"column": "why"}}}, "because"),
     "metric.accept": ({}, "0.5"),
 }
 ALONE = {"program.type": "Single is all there is", "adapter.type": "Chat is no adapter at all: see below"}
@@ -153,7 +179,7 @@ def test_every_input_field_of_a_run_moves_it(path: str) -> None:
 def test_every_input_field_of_a_program_moves_it(path: str) -> None:
     base, value = PROGRAM_FIELDS[path]
     before = a_program(base)
-    at = path.replace("inputs.", "inputs.0.").replace("outputs.", "outputs.0.")
+    at = re.sub(r"\b(inputs|outputs|parts)\.", r"\1.0.", path)
     assert digest(program=changed(before, f"spec.{at}", value)) != digest(program=before)
 
 

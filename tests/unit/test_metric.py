@@ -14,6 +14,7 @@ from dspy.teleprompt import BootstrapFewShot
 from dspy.utils.dummies import DummyLM
 
 from dspy_operator.api.metric import Metric
+from dspy_operator.contract.canonical import row_digest
 from dspy_operator.contract.exits import Exit, Reason, RunFailed
 from dspy_operator.runner.metric import MetricFunction, ScoredMetric, check_metric
 from dspy_operator.runner.rows import Row
@@ -270,3 +271,55 @@ def test_gepa_takes_the_metric_and_dspy_sums_what_it_gives() -> None:
         result = evaluate(dspy.Predict("ticket -> label"))
     assert result.score == 50.0
     assert [score.feedback for *_, score in result.results] == ["right.", 'label: expected "billing", got "bug"']
+
+
+# Feedback of one's own
+
+
+def test_a_template_makes_the_feedback() -> None:
+    template = "{{Expected}} {expected.label} ({expected.n}), found {found.label} ({found.n}): {score}"
+    metric = a_metric(outputs=("label", "n"), feedback={"template": template})
+    gold = {"label": "billing", "n": [1]}
+    assert metric.feedback(gold, {"label": "bug", "n": [1]}) == "{Expected} billing ([1]), found bug ([1]): 0.5"
+    assert metric.feedback(gold, gold) == "{Expected} billing ([1]), found billing ([1]): 1"
+    absent = "{Expected} billing ([1]), found bug (no answer that can be read): 0"
+    assert metric.feedback(gold, {"label": "bug"}) == absent
+    assert metric.for_gepa(dspy.Example(**gold), dspy.Prediction(label="bug")).feedback == absent
+    assert len(metric.feedback(gold | {"label": "x" * 5000}, gold)) < 1200
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        pytest.param("a {expected.lable}", "unknown placeholder {expected.lable} at 2", id="an output that is none"),
+        pytest.param("{label}", "unknown placeholder {label} at 0", id="an output without its side"),
+        pytest.param("{score} {score:.2f}", "unknown placeholder {score:.2f} at 8", id="a format"),
+        pytest.param("{}", "unknown placeholder {} at 0", id="nothing"),
+        pytest.param("{{{score}}} {found.ticket}", "unknown placeholder {found.ticket} at 12", id="an input"),
+        pytest.param("a { b", "lone brace { at 2", id="an open brace"),
+        pytest.param("a } {score}", "lone brace } at 2", id="a closing brace"),
+    ],
+)
+def test_a_placeholder_that_means_nothing_is_refused_with_its_place(template: str, says: str) -> None:
+    with pytest.raises(RunFailed) as failed:
+        a_metric(outputs=("label", "n"), feedback={"template": template})
+    error = failed.value
+    assert (error.reason, error.path) == (Reason.INVALID_METRIC, "spec.metric.feedback.template")
+    allowed = "{expected.label}, {expected.n}, {found.label}, {found.n}, {score}"
+    assert error.message == f"{says}; allowed: {allowed}; {{{{ and }}}} are braces"
+
+
+def test_a_column_has_the_feedback_of_its_row_whatever_the_answer_is() -> None:
+    rows = [{"ticket": "no invoice", "label": "billing"}, {"ticket": "it is slow", "label": "bug"}]
+    told = {row_digest(rows[0]): "It is about money."}
+    spec = Metric.model_validate({"type": "ExactMatch", "feedback": {"column": "why"}})
+    metric = ScoredMetric(spec, ["label"], told=told)
+    examples = [dspy.Example(**row).with_inputs("ticket") for row in rows]
+    said = [metric.for_gepa(example, dspy.Prediction(label="bug")) for example in examples]
+    assert [(each.score, each.feedback) for each in said] == [(0, "It is about money."), (1, "right.")]
+    assert metric.for_gepa(examples[0].copy(), dspy.Prediction()).feedback == "It is about money.", (
+        "DSPy copies examples"
+    )
+    assert metric.feedback({"label": "billing"}, {"label": "bug"}, row_digest(rows[0])) == "It is about money."
+    without = metric.feedback({"label": "bug"}, {"label": "billing"}, row_digest(rows[1]))
+    assert without == 'label: expected "bug", got "billing"', "a row without one gets the metric's own words"

@@ -35,6 +35,7 @@ class ADataset:
         self._folder = folder
         self._options: dict[str, Any] = {"split": HASH}
         self._outputs = ["label"]
+        self._feedback_column: str | None = None
         self._content = b""
 
     def of(self, *rows: object) -> "ADataset":
@@ -48,6 +49,10 @@ class ADataset:
         self._options |= options
         return self
 
+    def with_feedback(self, column: str) -> "ADataset":
+        self._feedback_column = column
+        return self
+
     def with_outputs(self, *names: str) -> "ADataset":
         self._outputs = list(names)
         return self
@@ -56,7 +61,11 @@ class ADataset:
         path = self._folder / "data.jsonl"
         path.write_bytes(self._content)
         return read_rows(
-            DatasetPart(path=str(path), **self._options), inputs=["ticket"], outputs=self._outputs, coerce=coerce
+            DatasetPart(path=str(path), **self._options),
+            inputs=["ticket"],
+            outputs=self._outputs,
+            coerce=coerce,
+            feedback_column=self._feedback_column,
         )
 
 
@@ -279,3 +288,30 @@ def test_a_hundred_thousand_rows_are_each_looked_at_once(tmp_path: Path) -> None
     part = DatasetPart(path=str(path), split=HASH, limit=1000)
     rows = read_rows(part, inputs=["ticket"], outputs=["label"], coerce=counting)
     assert (looked_at, len(rows.rows)) == (200_000, 1000)
+
+
+def test_a_column_of_feedback_is_read_beside_the_row_and_is_no_part_of_what_it_is(dataset: ADataset) -> None:
+    rows = [
+        {"ticket": "a", "label": "x", "why": "since a"},
+        {"ticket": "b", "label": "x", "why": None},
+        {"ticket": "c", "label": "x", "why": " "},
+        {"ticket": "d", "label": "x"},
+        {"ticket": "a", "label": "x", "why": "other words"},
+        {"ticket": "e", "label": "x", "why": 5},
+        {"ticket": "f", "label": "x", "why": "\ud800"},
+    ]
+    found = dataset.of(*rows).with_feedback("why").read()
+    assert [row.feedback for row in found.rows] == ["since a", None, None, None]
+    assert [row.digest for row in found.rows] == [row.digest for row in dataset.of(*rows[:4]).read().rows]
+    assert found.dropped[:2] == (
+        Dropped(5, "duplicate of line 1"),
+        Dropped(6, 'column "why": feedback is a text, not 5'),
+    )
+    assert [dropped.line for dropped in found.dropped] == [5, 6, 7]
+
+
+def test_a_column_of_feedback_that_no_row_has_is_a_mistake_of_the_metric(dataset: ADataset) -> None:
+    with pytest.raises(RunFailed) as failed:
+        dataset.of({"ticket": "a", "label": "x", "why": "since"}).with_feedback("because").read()
+    assert (failed.value.reason, failed.value.path) == (Reason.INVALID_METRIC, "spec.metric.feedback.column")
+    assert failed.value.message == 'column "because" is not in data.jsonl (columns: ticket, label, why)'

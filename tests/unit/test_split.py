@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -184,3 +185,14 @@ def _orders(pairs: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
     if len(pairs) < 2:
         return [pairs]
     return [[pair, *rest] for pair in pairs for rest in _orders([other for other in pairs if other != pair])]
+
+
+def test_other_feedback_is_another_dataset_and_the_same_test_set() -> None:
+    """It decides what GEPA reads; where a row lands, and how often the test rows were looked at, it does not."""
+    rows = [a_row(number) for number in range(20)]
+    silent, told, retold = (
+        split([replace(row, feedback=words) for row in rows], SplitPart(type="Hash")) for words in (None, "a", "b")
+    )
+    assert len({silent.digest, told.digest, retold.digest}) == 3
+    assert silent.test_digest == told.test_digest == retold.test_digest
+    assert silent.digest == split(rows, SplitPart(type="Hash")).digest

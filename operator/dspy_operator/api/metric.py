@@ -46,7 +46,7 @@ class RegexMetric(ApiModel):
 
     field: FieldName = spec_field(INPUT, "The output that is looked at.")
     pattern: Annotated[str, Field(min_length=1, max_length=1024)] = spec_field(
-        INPUT, "A regular expression (RE2); it may match anywhere."
+        INPUT, "A regular expression (RE2); it may match anywhere. What is no text is matched as JSON."
     )
 
 
@@ -62,7 +62,9 @@ class NumericMetric(FieldsMetric):
         INPUT, 'Most that an answer may be off; unset means "0".', default=None
     )
     relative_tolerance: DecimalString | None = spec_field(
-        INPUT, 'Most that an answer may be off, as a part of what is expected; unset means "0".', default=None
+        INPUT,
+        'Most that an answer may be off, as a part of what is expected; unset means "0". The larger of the two counts.',
+        default=None,
     )
 
     @model_validator(mode="after")
@@ -154,11 +156,15 @@ class Feedback(ApiModel):
 
     template: Annotated[str, Field(min_length=1, max_length=4096)] | None = spec_field(
         INPUT,
-        "A text with {expected.<output>}, {found.<output>} and {score} in it; unset where a column has the feedback.",
+        "A text with {expected.<output>}, {found.<output>} and {score} in it, braces written twice; unset where a column "
+        "has the feedback.",
         default=None,
     )
     column: ColumnName | None = spec_field(
-        INPUT, "The column of the dataset that has the feedback; unset where a template makes it.", default=None
+        INPUT,
+        "The column of the dataset that has the feedback; unset where a template makes it. A row without one gets the "
+        "metric's own.",
+        default=None,
     )
 
     @model_validator(mode="after")

@@ -95,13 +95,8 @@ NOT_YET: tuple[NotYet, ...] = (
     NotYet("Split", "type", "split", values=("Sources",)),
     NotYet("HashSplit", "groupBy", "splitting by groups"),
     NotYet("HashSplit", "stratifyBy", "splitting by strata"),
-    NotYet(
-        "Metric",
-        "type",
-        "metric",
-        values=("Contains", "Regex", "JSONEqual", "Numeric", "Judge", "Composite", "Code"),
-    ),
-    NotYet("Metric", "feedback", "feedback of one's own"),
+    NotYet("Metric", "type", "metric", values=("Judge", "Code")),
+    NotYet("PartMetric", "type", "metric", values=("Judge", "Code")),
     # OptimizationRun
     NotYet(
         "Optimizer",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from dspy_operator.contract.runspec import RunSpec, Usage
 
 BAR_WIDTH = 28
 ARMS = ("baseline", "incumbent", "candidate")
+SHOWN_CLASSES = 20
 
 
 class Bar:
@@ -78,12 +81,16 @@ def last_screen(console: Console, spec: RunSpec, result: Result, folder: Path) -
         console.print(result.message, markup=False, highlight=False)
     if any(arm in result.scores for arm in ARMS):
         table = Table(title=f"Held-out test, {result.dataset.test if result.dataset else 0} rows", title_justify="left")
-        for column in ("", "score", "unreadable", "failed"):
+        scores = {arm: result.scores[arm] for arm in ARMS if arm in result.scores}
+        outputs = list(dict.fromkeys(output for score in scores.values() for output in score.macro_f1 or ()))
+        for column in ("", "score", *(f"macro-F1 of {output}" for output in outputs), "unreadable", "failed"):
             table.add_column(column, justify="left" if not column else "right")
-        for arm in ARMS:
-            if (score := result.scores.get(arm)) is not None:
-                table.add_row(arm, f"{score.score:.1f}", str(score.unreadable), str(score.failed))
+        for arm, score in scores.items():
+            macro = (f"{(score.macro_f1 or {}).get(output, 0):.1f}" for output in outputs)
+            table.add_row(arm, f"{score.score:.1f}", *macro, str(score.unreadable), str(score.failed))
         console.print(table)
+        for table in _class_tables(folder):
+            console.print(table)
     if result.gate is not None:
         promoted = "would be promoted" if result.gate.promote else "not promoted"
         console.print(f"Gate: {promoted}. {result.gate.why}", markup=False, highlight=False)
@@ -108,6 +115,30 @@ def last_screen(console: Console, spec: RunSpec, result: Result, folder: Path) -
     console.print(f"Everything else: {shown(folder)}", markup=False, highlight=False)
     if result.exit not in (0, 40, 41, 42, 64):
         console.print("Go on with: the same command and --resume", highlight=False)
+
+
+def _class_tables(folder: Path) -> Iterator[Table]:
+    """The classes of each output, from report.json: the F1 of each program, the candidate's worst first."""
+    report = folder / "revision" / "report.json"
+    by_arm = json.loads(report.read_bytes()).get("classes", {}) if report.is_file() else {}
+    for output in next(iter(by_arm.values()), ()):
+        scores = {arm: by_arm[arm][output].get("classes", {}) for arm in ARMS if arm in by_arm}
+        last = list(scores)[-1]
+        support = {name: each["support"] for classes in scores.values() for name, each in classes.items()}
+        worst = sorted(support, key=lambda name: _f1(scores[last], name))
+        more = f", the worst {SHOWN_CLASSES} of {len(worst)}" if len(worst) > SHOWN_CLASSES else ""
+        table = Table(title=f"F1 of each {output}{more}", title_justify="left")
+        for column in ("", "rows", *scores):
+            table.add_column(column, justify="left" if not column else "right")
+        for name in worst[:SHOWN_CLASSES]:
+            table.add_row(Text(name), str(support[name]), *(f"{_f1(classes, name):.1f}" for classes in scores.values()))
+        if worst:
+            yield table
+
+
+def _f1(classes: Mapping[str, Mapping[str, float]], name: str) -> float:
+    """0 for a class that is in another program's answers only."""
+    return classes[name]["f1"] if name in classes else 0.0
 
 
 def estimate_screen(console: Console, spec: RunSpec, result: Result) -> None:

@@ -45,9 +45,9 @@ def row_digest(mapped_fields: Mapping[str, object]) -> str:
     return sha256_hex(canonical_json(mapped_fields))
 
 
-def dataset_digest(rows: Iterable[tuple[str, str]]) -> str:
-    """Digest of an ordered list of (row digest, part)."""
-    return digest([[row, part] for row, part in rows])
+def dataset_digest(rows: Iterable[tuple[str, str] | tuple[str, str, str | None]]) -> str:
+    """Digest of an ordered list of (row digest, part) or (row digest, part, feedback); no feedback is none that is written."""
+    return digest([[text for text in row if text is not None] for row in rows])
 
 
 def _without_floats(value: object) -> object:

@@ -87,17 +87,32 @@ def _sampling(request: SamplingRequest | None, role: str) -> dict[str, Any]:
 
 
 def _metric(metric: Metric, program: Program) -> dict[str, Any]:
-    """Without what is default: all outputs in their order, `accept` 1."""
-    document = metric.document()
+    """Without what is default: all outputs in their order, no tolerance, weights and `accept` of 1."""
     outputs = [field.name for field in program.single.signature.outputs] if program.single else []
-    for member in ("exactMatch", "f1"):
-        fields = (document.get(member) or {}).get("fields")
-        if fields is None or fields == outputs:
-            document.pop(member, None)
-    document["accept"] = _settled(document.get("accept", "1"))
-    if document["accept"] == "1":
-        del document["accept"]
+    document = _measure(metric.document(), outputs)
+    for part in document.get("composite", {}).get("parts", ()):
+        part["metric"] = _measure(part["metric"], outputs)
+        _drop(part, "weight", "1")
+    _drop(document, "accept", "1")
     return document
+
+
+def _measure(document: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
+    for member in ("exactMatch", "f1", "contains", "jsonEqual", "numeric"):
+        if member in document:
+            options = document[member]
+            _drop(options, "fields", outputs)
+            _drop(options, "ignoreCase", False)
+            _drop(options, "tolerance", "0")
+            _drop(options, "relativeTolerance", "0")
+            _drop(document, member, {})
+    return document
+
+
+def _drop(document: dict[str, Any], name: str, default: Any) -> None:
+    """One spelling of a number, and none of what is default."""
+    if name in document and (settled := _settled(document.pop(name))) != default:
+        document[name] = settled
 
 
 def _deviations(options: OptimizerOptions) -> dict[str, Any]:

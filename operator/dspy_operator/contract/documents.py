@@ -24,6 +24,8 @@ class Score(Document):
     """Rows whose request failed for good; they count as 0."""
     unreadable: int = 0
     """Rows whose answer did not fit the adapter; they count as 0."""
+    macro_f1: dict[str, float] | None = None
+    """Output -> mean F1 of its classes, 0 to 100; on test, of outputs of type Literal that ExactMatch compares."""
 
 
 class Progress(Document):

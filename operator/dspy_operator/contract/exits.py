@@ -23,7 +23,7 @@ class Reason(StrEnum):
     REVISION_TOO_LARGE = "RevisionTooLarge"
     """Set when a revision's files do not fit one ConfigMap (900 KiB): the message says what to cut."""
     INVALID_METRIC = "InvalidMetric"
-    """Set when the metric names no output, raises, or gives something that is no score."""
+    """Set when the metric names no output, has a wrong pattern, template or column, cannot use a label, or gives what is no score."""
     BUDGET_TOO_SMALL = "BudgetTooSmall"
     """Set when the budget cannot pay for its own judgement."""
     PRICING_MISSING = "PricingMissing"

@@ -21,6 +21,7 @@ from dspy_operator.contract.documents import Estimate, GateReport, Progress, Res
 from dspy_operator.contract.exits import Outcome, Reason, RunFailed
 from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
 from dspy_operator.contract.runspec import Control, RunSpec, Usage
+from dspy_operator.runner.classes import Classes, by_class, classified
 from dspy_operator.runner.estimate import estimate
 from dspy_operator.runner.journal import Journal, is_full
 from dspy_operator.runner.judge import Arm, answer_all, examples
@@ -71,7 +72,7 @@ def validate(spec: RunSpec, pod: Pod | None = None) -> Result:
     write_revision(
         folder,
         baseline,
-        report=report_document(result, {}, {}, export_rows=False),
+        report=report_document(result, {}, {}, classes={}, export_rows=False),
         provenance=provenance_document(spec, result),
     )
     return result
@@ -116,6 +117,7 @@ class Run:
         self._counts: Counts = {}
         self._scores: dict[str, Score] = {}
         self._arms: dict[str, Arm] = {}
+        self._classes: dict[str, Classes] = {}
         self._gate: GateReport | None = None
         self._estimate: Estimate | None = None
         self._concluding = threading.Lock()
@@ -231,6 +233,7 @@ class Run:
             result,
             self._arms,
             self._arm_digests(prepared, revision),
+            classes=self._classes,
             export_rows=self.spec.dataset.export_rows,
         )
         write_revision(out / "revision", revision, report=report, provenance=provenance_document(self.spec, result))
@@ -484,14 +487,17 @@ class Run:
             "candidate": chosen,
         }
         measured: dict[str, Arm] = {}
+        outputs = classified(self.spec.program, prepared.metric.fields)
         try:
             with self._phase("judge", epoch, prepared.parts.test, kind="judge", best=Best()):
                 for name, module in modules.items():
                     hashed = program_hash(module)
                     if hashed not in measured:
                         measured[hashed] = answer_all(module, prepared.parts.test, prepared.metric, self._threads)
-                    self._arms[name] = measured[hashed]
-                    self._scores[name] = measured[hashed].score()
+                    self._arms[name] = arm = measured[hashed]
+                    self._classes[name] = classes = by_class(arm.rows, outputs)
+                    macro = {output: report["macroF1"] for output, report in classes.items()}
+                    self._scores[name] = arm.score().model_copy(update={"macro_f1": macro or None})
         except RunStop as stop:
             if not stop.keeps_result:
                 raise

@@ -94,5 +94,5 @@ def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads:
     for row, (_, prediction, score) in zip(rows, results, strict=True):
         outputs = dict(prediction.items()) if hasattr(prediction, "items") else {}
         failure: FailureClass = attempt.failure_of(row.inputs) or ("right" if float(score) == 1 else "wrong")
-        judged.append(Judged(row, float(score), outputs, metric.feedback(row.outputs, outputs), failure))
+        judged.append(Judged(row, float(score), outputs, metric.feedback(row.outputs, outputs, row.digest), failure))
     return Arm(tuple(judged))

@@ -7,7 +7,6 @@ after None. So nothing reaches them from here but a finite number from 0 to 1, o
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,10 @@ from typing import Any, Protocol, runtime_checkable
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.metric import Metric
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.runner.rows import Row
+from dspy_operator.runner.metrics import measure_of
+from dspy_operator.runner.metrics.feedback import InvalidTemplate, Template
+from dspy_operator.runner.metrics.shape import shown
+from dspy_operator.runner.rows import Row, example_key
 from dspy_operator.runner.stop import RunStop
 
 MetricFunction = Callable[[Mapping[str, object], Mapping[str, object]], object]
@@ -25,39 +27,35 @@ MetricFunction = Callable[[Mapping[str, object], Mapping[str, object]], object]
 _PATH = "spec.metric"
 _RIGHT = "right."
 _CHECKED_ROWS = 3
-_SHOWN_CHARACTERS = 1000
 
 
 class ScoredMetric:
     """A metric that gives a score, or ends the run: never None, NaN or an exception that an optimizer could swallow.
 
-    ExactMatch, per field: texts are equal but for white space around them; numbers by value (1 is 1.0), a bool only
-    equals a bool; lists and objects item by item by the same rule. Case counts: applications compare labels with `==`.
-    F1, per field: overlap of words after SQuAD's normalization (`dspy.evaluate.metrics.f1_score`), lists joined by
-    spaces; where one side has no word left ("A" is an article), ExactMatch decides: DSPy would score a right "A" 0.
-    The score is the mean over the fields. An answer that lacks one of them cannot be used: it scores 0 as a whole.
+    What is right is for `spec.type` to say (package `metrics`). An answer that lacks a field which the metric looks at
+    cannot be used: it scores 0 as a whole.
 
     Args:
         spec: the program's metric.
         outputs: output fields of the signature, which the metric may name.
         function: scores instead of `spec.type`; for metrics that are code.
+        told: row digest -> what the column of `spec.feedback` says; a row that is not there gets the metric's own words.
     Raises:
-        RunFailed: InvalidMetric when a field is no output.
+        RunFailed: InvalidMetric when a field is no output, or a pattern or template is wrong.
     """
 
-    def __init__(self, spec: Metric, outputs: Sequence[str], function: MetricFunction | None = None) -> None:
-        member, options = ("exactMatch", spec.exact_match) if spec.type == "ExactMatch" else ("f1", spec.f1)
-        named = options.fields if options is not None else None
-        for index, name in enumerate(named or ()):
-            if name not in outputs:
-                raise RunFailed(
-                    Reason.INVALID_METRIC,
-                    f'"{name}" is no output of the program (outputs: {", ".join(outputs)})',
-                    path=f"{_PATH}.{member}.fields[{index}]",
-                )
-        self.fields: tuple[str, ...] = tuple(dict.fromkeys(named or outputs))
+    def __init__(
+        self,
+        spec: Metric,
+        outputs: Sequence[str],
+        function: MetricFunction | None = None,
+        told: Mapping[str, str] | None = None,
+    ) -> None:
+        self.measure = measure_of(spec, outputs, _PATH)
+        self.fields = self.measure.fields
         self.accept = float(decimal(spec.accept)) if spec.accept is not None else 1.0
-        self._of_field = _exact_match if spec.type == "ExactMatch" else _f1
+        self._template = _template(spec, outputs)
+        self._told = told or {}
         self._function = function
 
     def score(self, gold: Mapping[str, object], predicted: Mapping[str, object]) -> float:
@@ -70,11 +68,17 @@ class ScoredMetric:
             return 0.0
         if self._function is not None:
             return _as_score(self._value(self._function, gold, predicted))
-        return math.fsum(self._of_field(gold[field], predicted[field]) for field in self.fields) / len(self.fields)
+        return self.measure.score(gold, predicted)
 
-    def feedback(self, gold: Mapping[str, object], predicted: Mapping[str, object]) -> str:
-        """What was wrong with an answer, for GEPA's reflection: `label: expected "billing", got "bug"`, or `right.`"""
-        return self._feedback(gold, predicted, self.score(gold, predicted))
+    def feedback(self, gold: Mapping[str, object], predicted: Mapping[str, object], row: str | None = None) -> str:
+        """What GEPA's reflection reads of an answer: the row's own words, the template's, or what was wrong with it.
+
+        The last is a line for each wrong field, `label: expected "billing", got "bug"`, or `right.`
+
+        Args:
+            row: digest of the row, for what a column says of it.
+        """
+        return self._feedback(gold, predicted, self.score(gold, predicted), row)
 
     def accepts(self, score: float) -> bool:
         """Whether an answer of this score may become a demonstration."""
@@ -98,8 +102,9 @@ class ScoredMetric:
         """
         wanted, predicted = _fields_of(gold), _fields_of(pred)
         score = self.score(wanted, predicted)
+        row = example_key(gold) if self._told else None
         dspy = importlib.import_module("dspy")
-        return dspy.Prediction(score=score, feedback=self._feedback(wanted, predicted, score))
+        return dspy.Prediction(score=score, feedback=self._feedback(wanted, predicted, score, row))
 
     def _value(self, function: MetricFunction, gold: Mapping[str, object], predicted: Mapping[str, object]) -> object:
         try:
@@ -108,18 +113,16 @@ class ScoredMetric:
             message = f"the metric raised {type(error).__name__}: {error}"
             raise RunStop(Reason.INVALID_METRIC, message, path=_PATH) from error
 
-    def _feedback(self, gold: Mapping[str, object], predicted: Mapping[str, object], score: float) -> str:
+    def _feedback(
+        self, gold: Mapping[str, object], predicted: Mapping[str, object], score: float, row: str | None
+    ) -> str:
+        if row is not None and row in self._told:
+            return self._told[row]
+        if self._template is not None:
+            return self._template.render(gold, predicted, score)
         if score == 1:
             return _RIGHT
-        wrong = [complaint for field in self.fields if (complaint := self._complaint(field, gold[field], predicted))]
-        return "\n".join(wrong) or f"scored {score:.2g} of 1."
-
-    def _complaint(self, field: str, wanted: object, predicted: Mapping[str, object]) -> str | None:
-        if field not in predicted:
-            return f"{field}: expected {_shown(wanted)}, got no answer that can be read"
-        if self._of_field(wanted, predicted[field]) == 1:
-            return None
-        return f"{field}: expected {_shown(wanted)}, got {_shown(predicted[field])}"
+        return "\n".join(self.measure.complaints(gold, predicted)) or f"scored {score:.2g} of 1."
 
 
 @runtime_checkable
@@ -132,11 +135,15 @@ class _Fields(Protocol):
 
 
 def check_metric(metric: ScoredMetric, rows: Sequence[Row]) -> None:
-    """Score the first 3 rows' own labels, so that a broken metric costs no call. The scores need not be 1.
+    """Look at every label, and score the first 3 rows' own, so that a broken metric costs no call. The scores need not be 1.
 
     Raises:
-        RunFailed: InvalidMetric with the row's line and what the metric did.
+        RunFailed: InvalidMetric with the row's line and what the metric did, or cannot do with it.
     """
+    for row in rows:
+        if (refused := metric.measure.refusal(row.outputs)) is not None:
+            path, why = refused
+            raise RunFailed(Reason.INVALID_METRIC, f"line {row.line}: {why}", path=path)
     for row in rows[:_CHECKED_ROWS]:
         try:
             metric.score(row.outputs, row.outputs)
@@ -144,52 +151,24 @@ def check_metric(metric: ScoredMetric, rows: Sequence[Row]) -> None:
             raise RunFailed(stop.reason, f"line {row.line}: {stop.message}", path=stop.path) from stop
 
 
+def _template(spec: Metric, outputs: Sequence[str]) -> Template | None:
+    if spec.feedback is None or spec.feedback.template is None:
+        return None
+    try:
+        return Template(spec.feedback.template, outputs)
+    except InvalidTemplate as error:
+        raise RunFailed(Reason.INVALID_METRIC, str(error), path=f"{_PATH}.feedback.template") from None
+
+
 def _as_score(value: object) -> float:
     if not isinstance(value, numbers.Real):
-        raise RunStop(Reason.INVALID_METRIC, f"the metric gave {_shown(value)}, not a number from 0 to 1", path=_PATH)
+        raise RunStop(Reason.INVALID_METRIC, f"the metric gave {shown(value)}, not a number from 0 to 1", path=_PATH)
     score = float(value)
     if not math.isfinite(score):
         raise RunStop(Reason.INVALID_METRIC, f"the metric gave {score}, not a number from 0 to 1", path=_PATH)
     return min(1.0, max(0.0, score))
 
 
-def _exact_match(gold: object, predicted: object) -> float:
-    return float(_equal(gold, predicted))
-
-
-def _equal(gold: object, predicted: object) -> bool:
-    if isinstance(gold, str) and isinstance(predicted, str):
-        return gold.strip() == predicted.strip()
-    if isinstance(gold, bool) or isinstance(predicted, bool):
-        return gold is predicted
-    if isinstance(gold, (list, tuple)) and isinstance(predicted, (list, tuple)):
-        return len(gold) == len(predicted) and all(map(_equal, gold, predicted))
-    if isinstance(gold, Mapping) and isinstance(predicted, Mapping):
-        return gold.keys() == predicted.keys() and all(_equal(gold[key], predicted[key]) for key in gold)
-    return bool(gold == predicted)
-
-
-def _f1(gold: object, predicted: object) -> float:
-    metrics = importlib.import_module("dspy.evaluate.metrics")
-    wanted, got = _words(gold), _words(predicted)
-    if not metrics.normalize_text(wanted) or not metrics.normalize_text(got):
-        return _exact_match(gold, predicted)
-    return float(metrics.f1_score(got, wanted))
-
-
-def _words(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return " ".join(map(_words, value))
-    if isinstance(value, Mapping):
-        return " ".join(f"{key} {_words(item)}" for key, item in value.items())
-    return str(value)
-
-
 def _fields_of(source: object) -> Mapping[str, object]:
     """The fields of a dict, dspy.Example or dspy.Prediction; anything else (None, FailedPrediction) answers nothing."""
     return {name: source[name] for name in source.keys()} if isinstance(source, _Fields) else {}  # noqa: SIM118
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

@@ -67,8 +67,9 @@ def prepare(spec: RunSpec) -> Prepared:
     part = spec.program
     assert part.program.single is not None
     outputs = [field.name for field in part.program.single.signature.outputs]
-    metric = ScoredMetric(part.metric, outputs)
-    check_metric(metric, parts.dev)
+    told = {row.digest: row.feedback for row in rows.rows if row.feedback is not None}
+    metric = ScoredMetric(part.metric, outputs, told=told)
+    check_metric(metric, rows.rows)
     source = program_source(part.name, part.program, part.adapter, part.request)
     program = load_program(source, Path(spec.paths.out) / "program")
     optimizer, options = None, OptimizerOptions()
@@ -88,7 +89,7 @@ def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:
     """The rows, typed by the signature and divided.
 
     Raises:
-        RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset or SplitEmpty, with the field's path.
+        RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset, SplitEmpty or InvalidMetric, with the field's path.
     """
     problems = check_program(spec.program.program)
     if problems:
@@ -97,7 +98,14 @@ def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:
     signature = spec.program.program.single.signature
     types = {field.name: parse_type(field.type) for field in (*signature.inputs, *signature.outputs)}
     inputs, outputs = [field.name for field in signature.inputs], [field.name for field in signature.outputs]
-    rows = read_rows(spec.dataset, inputs=inputs, outputs=outputs, coerce=lambda name, value: types[name].coerce(value))
+    feedback = spec.program.metric.feedback
+    rows = read_rows(
+        spec.dataset,
+        inputs=inputs,
+        outputs=outputs,
+        coerce=lambda name, value: types[name].coerce(value),
+        feedback_column=feedback.column if feedback is not None else None,
+    )
     parts = split(rows.rows, spec.dataset.split)
     if spec.dataset.digest is not None and spec.dataset.digest != parts.digest:
         raise RunFailed(

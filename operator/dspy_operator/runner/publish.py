@@ -18,6 +18,7 @@ from dspy_operator.contract.canonical import dataset_digest
 from dspy_operator.contract.digests import revision_digest
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.runspec import RunSpec
+from dspy_operator.runner.classes import Classes
 from dspy_operator.runner.judge import Arm
 from dspy_operator.runner.prepare import Prepared
 from dspy_operator.runner.program import document_bytes, program_json_bytes
@@ -71,13 +72,19 @@ def digest_in(folder: Path) -> str | None:
 
 
 def report_document(
-    result: Result, arms: Mapping[str, Arm], digests: Mapping[str, str], *, export_rows: bool
+    result: Result,
+    arms: Mapping[str, Arm],
+    digests: Mapping[str, str],
+    *,
+    classes: Mapping[str, Classes],
+    export_rows: bool,
 ) -> dict[str, Any]:
-    """report.json: the scores, the verdict, and each test row's score by arm; without the rows' text.
+    """report.json: the scores, the verdict, by arm each class' and each test row's score; without the rows' text.
 
     Args:
         arms: by name, on the test rows; none where nothing was judged.
         digests: arm -> digest of its revision, as far as it is known: what `dspy-operator diff` finds its rows by.
+        classes: arm -> output -> its classes, for outputs that have some.
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, arm in arms.items():
@@ -90,6 +97,7 @@ def report_document(
         "revision": result.candidate,
         "arms": dict(digests),
         **{name: document[name] for name in kept if name in document},
+        **({"classes": classes} if any(classes.values()) else {}),
         "rows": list(rows.values()) if export_rows else [],
     }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 from dspy_operator.contract.canonical import row_digest
 from dspy_operator.contract.exits import Reason, RunFailed
@@ -34,6 +35,8 @@ class Row:
     outputs: Mapping[str, object]
     part: str | None = None
     """What the column of a Column split says; None under Hash."""
+    feedback: str | None = None
+    """What the metric's feedback column says of it; no part of its digest, or other words would make another test set."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,14 @@ class Rows:
         return f"{count}: {shown}" + (f"; and {more} more" if more > 0 else "")
 
 
-def read_rows(dataset: DatasetPart, *, inputs: Sequence[str], outputs: Sequence[str], coerce: Coerce) -> Rows:
+def read_rows(
+    dataset: DatasetPart,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    coerce: Coerce,
+    feedback_column: str | None = None,
+) -> Rows:
     """Read a JSON Lines file.
 
     Empty lines, a byte order mark and CRLF are no mistakes. A line is dropped when it is no JSON object, lacks a mapped
@@ -75,9 +85,11 @@ def read_rows(dataset: DatasetPart, *, inputs: Sequence[str], outputs: Sequence[
         inputs: the signature's input fields.
         outputs: its output fields.
         coerce: makes a value of the field's type.
+        feedback_column: has a text for GEPA; a row without one, or with a blank one, is a row all the same.
     Raises:
         RunFailed: DatasetNotFound when the file is not there; InvalidDataset when `fields` names no field of the
-            signature, a column is in no row, no line is a row, one row stands in two parts, or `sha256` is another.
+            signature, a column is in no row, no line is a row, one row stands in two parts, or `sha256` is another;
+            InvalidMetric when the feedback column is in no row.
     """
     fields = (*inputs, *outputs)
     _check_fields(dataset.fields, inputs=inputs, outputs=outputs)
@@ -85,6 +97,7 @@ def read_rows(dataset: DatasetPart, *, inputs: Sequence[str], outputs: Sequence[
         columns_of={name: dataset.fields.get(name, name) for name in fields},
         inputs=frozenset(inputs),
         part_column=dataset.split.column if dataset.split.type == "Column" else None,
+        feedback_column=feedback_column,
         coerce=coerce,
     )
     path = Path(dataset.path)
@@ -106,7 +119,13 @@ class _Reader:
     """Takes one line at a time; what it holds grows with the rows, never with the size of the file's other columns."""
 
     def __init__(
-        self, *, columns_of: Mapping[str, str], inputs: frozenset[str], part_column: str | None, coerce: Coerce
+        self,
+        *,
+        columns_of: Mapping[str, str],
+        inputs: frozenset[str],
+        part_column: str | None,
+        feedback_column: str | None,
+        coerce: Coerce,
     ) -> None:
         self.rows: list[Row] = []
         self.dropped: list[Dropped] = []
@@ -114,8 +133,9 @@ class _Reader:
         self._columns_of = columns_of
         self._inputs = inputs
         self._part_column = part_column
+        self._feedback_column = feedback_column
         self._coerce = coerce
-        self._wanted = {*columns_of.values(), *([part_column] if part_column is not None else [])}
+        self._wanted = {*columns_of.values(), *filter(None, (part_column, feedback_column))}
         self._seen: set[str] = set()
         self._objects = 0
         self._first_with: dict[str, Row] = {}
@@ -137,6 +157,9 @@ class _Reader:
                 self._check_column(column, path=f"spec.dataset.fields.{field}", name=name)
             if self._part_column is not None:
                 self._check_column(self._part_column, path="spec.dataset.split.column", name=name)
+            if self._feedback_column is not None:
+                path = "spec.metric.feedback.column"
+                self._check_column(self._feedback_column, path=path, name=name, reason=Reason.INVALID_METRIC)
         if not self.rows:
             first = f"; line {self.dropped[0].line}: {self.dropped[0].why}" if self.dropped else ""
             raise RunFailed(Reason.INVALID_DATASET, f"no row of {name} can be used{first}", path="spec.dataset")
@@ -156,6 +179,7 @@ class _Reader:
             inputs={field: value for field, value in typed.items() if field in self._inputs},
             outputs={field: value for field, value in typed.items() if field not in self._inputs},
             part=self._part(values),
+            feedback=self._feedback(values),
         )
 
     def _part(self, values: Mapping[str, object]) -> str | None:
@@ -165,6 +189,15 @@ class _Reader:
         if not isinstance(part, str):
             raise ValueError(f'column "{self._part_column}": a part is a text, not {json.dumps(part)}')
         return part
+
+    def _feedback(self, values: Mapping[str, object]) -> str | None:
+        text = values.get(self._feedback_column) if self._feedback_column is not None else None
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f'column "{self._feedback_column}": feedback is a text, not {json.dumps(text)}')
+        if text is None or not text.strip():
+            return None
+        text.encode()  # a lone surrogate has no digest: the row goes as it would for one in a field
+        return text
 
     def _value(self, field: str, column: str, values: Mapping[str, object]) -> object:
         value = _present(values, column)
@@ -186,11 +219,16 @@ class _Reader:
                 path="spec.dataset.split.column",
             )
 
-    def _check_column(self, column: str, *, path: str, name: str) -> None:
+    def _check_column(self, column: str, *, path: str, name: str, reason: Reason = Reason.INVALID_DATASET) -> None:
         if column in self._seen:
             return
         columns = ", ".join(self.columns) + (", ..." if len(self.columns) == _NAMED_COLUMNS else "")
-        raise RunFailed(Reason.INVALID_DATASET, f'column "{column}" is not in {name} (columns: {columns})', path=path)
+        raise RunFailed(reason, f'column "{column}" is not in {name} (columns: {columns})', path=path)
+
+
+def example_key(example: Any) -> str:
+    """The digest of the row that a dspy.Example was made of: DSPy copies examples, so their identity does not hold."""
+    return row_digest(example.toDict())
 
 
 def _check_fields(mapped: Mapping[str, str], *, inputs: Sequence[str], outputs: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ class Parts:
     validation: tuple[Row, ...]
     test: tuple[Row, ...]
     digest: str
-    """`dataset_digest` of all rows by place: moves with any row, part or seed, not with the order of the file."""
+    """`dataset_digest` of all rows by place: moves with any row, part, seed or feedback, not with the order of the file."""
     test_digest: str
     """`dataset_digest` of the test rows by row digest: what looks at a test set are counted by."""
 
@@ -65,7 +65,7 @@ def split(rows: Sequence[Row], how: SplitPart) -> Parts:
         train=train,
         validation=validation,
         test=within[TEST],
-        digest=dataset_digest((row.digest, part_of[row.digest]) for row in ordered),
+        digest=dataset_digest((row.digest, part_of[row.digest], row.feedback) for row in ordered),
         test_digest=dataset_digest(sorted((row.digest, TEST) for row in within[TEST])),
     )
 

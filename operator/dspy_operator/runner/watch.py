@@ -15,7 +15,7 @@ from dspy_operator.contract.exits import Reason
 from dspy_operator.runner.journal import is_full
 from dspy_operator.runner.ledger import Ledger, Mark
 from dspy_operator.runner.program import program_hash, state_document
-from dspy_operator.runner.rows import Row
+from dspy_operator.runner.rows import Row, example_key
 from dspy_operator.runner.stop import RunStop
 
 
@@ -151,10 +151,3 @@ class Watcher(BaseCallback):  # type: ignore[misc]
 def score_of(value: Any) -> float:
     """The score in what a metric gave: a float, a bool, or GEPA's Prediction(score=, feedback=)."""
     return float(getattr(value, "score", value))
-
-
-def example_key(example: Any) -> str:
-    """Finds an example's row again: DSPy copies examples, so their identity does not hold."""
-    from dspy_operator.contract.canonical import row_digest
-
-    return row_digest(example.toDict())

@@ -1,0 +1,94 @@
+"""What every metric is: fields that it looks at, a score for an answer that has them, and words for what was wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+_SHOWN_CHARACTERS = 1000
+
+Fields = Mapping[str, object]
+"""Output -> value."""
+
+
+class Comparison(ABC):
+    """How the value of one field is scored; a metric's own module says what is right."""
+
+    @abstractmethod
+    def score(self, wanted: object, found: object) -> float:
+        """0 to 1."""
+
+    def expected(self, wanted: object) -> str:
+        """What an answer should have been, as feedback says it."""
+        return shown(wanted)
+
+    def got(self, found: object) -> str:
+        """What it was, and what is wrong with it whatever was expected."""
+        return shown(found)
+
+    def refusal(self, wanted: object) -> str | None:
+        """Why no answer could ever be right by this label, or None."""
+        return None
+
+
+class Measure(Protocol):
+    """A metric of one type, with its options."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Outputs that it looks at."""
+
+    def score(self, gold: Fields, predicted: Fields) -> float:
+        """0 to 1, for an answer that has all of `fields`."""
+
+    def complaints(self, gold: Fields, predicted: Fields) -> Iterator[str]:
+        """A line for each thing that is wrong; fields may be absent from the answer."""
+
+    def refusal(self, gold: Fields) -> tuple[str, str] | None:
+        """(path of the metric, why no answer could ever be right by these labels), or None."""
+
+
+@dataclass(frozen=True)
+class FieldWise:
+    """The mean of one comparison over some fields."""
+
+    path: str
+    """Of the metric in the program: "spec.metric"."""
+    fields: tuple[str, ...]
+    comparison: Comparison
+
+    def score(self, gold: Fields, predicted: Fields) -> float:
+        """0 to 1."""
+        return math.fsum(self.comparison.score(gold[field], predicted[field]) for field in self.fields) / len(
+            self.fields
+        )
+
+    def complaints(self, gold: Fields, predicted: Fields) -> Iterator[str]:
+        """`label: expected "billing", got "bug"`."""
+        for field in self.fields:
+            wanted = self.comparison.expected(gold[field])
+            if field not in predicted:
+                yield f"{field}: expected {wanted}, got no answer that can be read"
+            elif self.comparison.score(gold[field], predicted[field]) != 1:
+                yield f"{field}: expected {wanted}, got {self.comparison.got(predicted[field])}"
+
+    def refusal(self, gold: Fields) -> tuple[str, str] | None:
+        """The first field whose label is of no use."""
+        for field in self.fields:
+            if (why := self.comparison.refusal(gold[field])) is not None:
+                return f"{self.path}.type", f"{field}: {why}"
+        return None
+
+
+def shown(value: object) -> str:
+    """A value as JSON, its first 1000 characters."""
+    return shortened(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def shortened(text: str) -> str:
+    """Its first 1000 characters."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
