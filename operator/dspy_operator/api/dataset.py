@@ -157,7 +157,8 @@ class Dataset(ApiModel):
 
     source: Source = spec_field(INPUT, "Where the rows are.")
     format: Literal["JSONL", "JSON", "CSV"] = spec_field(
-        INPUT, "JSONL: one JSON object a line. JSON: a list of objects. CSV: the first line has the columns."
+        INPUT,
+        "JSONL: one JSON object a line. JSON: a list of objects. CSV: commas and double quotes (RFC 4180), the first line has the columns, an empty cell is null. UTF-8; gzip is known by its first bytes.",
     )
     fields: ColumnMap | None = spec_field(
         INPUT, "Signature field -> column; a field that is not named here has a column of its own name.", default=None

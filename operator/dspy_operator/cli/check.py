@@ -102,12 +102,13 @@ class _Check:
         """Each at its line of the data."""
         from dspy_operator.runner.prepare import read_parts
 
-        dropped = read_parts(local.spec)[0].dropped
+        rows = read_parts(local.spec)[0]
         identity, path = _rows_of(program)
-        for row in dropped[:SHOWN_ROWS]:
-            place = self._manifests.place_in_text(identity, path, row.line)
-            self._put(Severity.WARNING, "RowsDropped", f"line {row.line}: {row.why}", identity, path, place)
-        if (more := len(dropped) - SHOWN_ROWS) > 0:
+        for row in rows.dropped[:SHOWN_ROWS]:
+            # An item of a JSON list is on no line that we know, and bytes of binaryData have none.
+            place = self._manifests.place_in_text(identity, path, row.line if row.word == "line" else 0)
+            self._put(Severity.WARNING, "RowsDropped", f"{row.place}: {row.why}", identity, path, place)
+        if (more := rows.dropped_count - SHOWN_ROWS) > 0:
             place = self._manifests.place(identity, path)
             self._put(Severity.WARNING, "RowsDropped", f"and {more} more rows", identity, path, place)
 

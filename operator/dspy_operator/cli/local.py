@@ -17,6 +17,7 @@ from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, one_run, read_manifests
 from dspy_operator.contract.documents import Account, AccountEntry, Result
 from dspy_operator.contract.exits import Reason, RunFailed
+from dspy_operator.contract.names import inline_file
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
 from dspy_operator.contract.runspec import Control, Incumbent, Paths, RunSpec
 from dspy_operator.runner.journal import holds_answers, is_full, refuse_second_process
@@ -150,7 +151,7 @@ def _surroundings(
 ) -> Surroundings:
     urls, key_files = _endpoint_urls(options, manifests)
     source = program.spec.dataset.source
-    name = source.config_map.key if source.config_map else "inline.jsonl"
+    name = source.config_map.key if source.config_map else inline_file(program.spec.dataset.format)
     paths = Paths(journal=str(folder / "journal.jsonl"), out=str(folder), control=str(folder / "control.json"))
     around = Surroundings(data_path=str(folder / "data" / name), paths=paths, urls=urls, key_files=key_files)
     incumbent = _incumbent(options.incumbent) if options.incumbent is not None else None
@@ -206,10 +207,10 @@ def _endpoint_urls(options: Options, manifests: Manifests) -> tuple[dict[str, st
     return urls, key_files
 
 
-def _rows(manifests: Manifests, program: PromptProgram) -> str:
+def _rows(manifests: Manifests, program: PromptProgram) -> bytes:
     source = program.spec.dataset.source
     if source.inline is not None:
-        return source.inline.data
+        return source.inline.data.encode()
     assert source.config_map is not None
     wanted = source.config_map
     data = manifests.config_maps.get((program.metadata.namespace, wanted.name))
@@ -223,16 +224,17 @@ def _rows(manifests: Manifests, program: PromptProgram) -> str:
     if wanted.key not in data:
         message = f'ConfigMap {wanted.name} has no key "{wanted.key}" (keys: {", ".join(sorted(data)) or "none"})'
         raise RunFailed(Reason.DATASET_NOT_FOUND, message, path="spec.dataset.source.configMap.key")
-    return data[wanted.key]
+    found = data[wanted.key]
+    return found.encode() if isinstance(found, str) else found
 
 
-def _write_rows(spec: RunSpec, rows: str) -> None:
-    path, content = Path(spec.dataset.path), rows.encode()
-    if not path.is_file() or path.read_bytes() != content:
-        write_bytes(path, content)
+def _write_rows(spec: RunSpec, rows: bytes) -> None:
+    path = Path(spec.dataset.path)
+    if not path.is_file() or path.read_bytes() != rows:
+        write_bytes(path, rows)
 
 
-def _digests(program: PromptProgram, around: Surroundings, rows: str) -> tuple[str, str]:
+def _digests(program: PromptProgram, around: Surroundings, rows: bytes) -> tuple[str, str]:
     """(digest of the dataset, of its test part), as `validate` would see them.
 
     Read from a folder of the moment: rows that are refused must not replace those of a run that is there.
@@ -241,7 +243,7 @@ def _digests(program: PromptProgram, around: Surroundings, rows: str) -> tuple[s
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(around.data_path).name
-        path.write_bytes(rows.encode())
+        path.write_bytes(rows)
         parts = read_parts(resolve_validation(program, replace(around, data_path=str(path))))[1]
     return parts.digest, parts.test_digest
 

@@ -171,6 +171,13 @@ def api_server(host: str, port: str) -> str:
 SPEC_FOLDER = "/etc/dspy-operator"
 RUN_JSON = f"{SPEC_FOLDER}/{KEY_RUN_SPEC}"
 DATA_FOLDER = "/data/0"
+
+
+def inline_file(format_: str) -> str:
+    """File, and key of the spec ConfigMap, with the rows that a program has in itself."""
+    return f"inline.{format_.lower()}"
+
+
 INCUMBENT_FOLDER = "/incumbent"
 WORK_FOLDER = "/work"
 JOURNAL_FILE = f"{WORK_FOLDER}/journal.jsonl"

@@ -146,7 +146,7 @@ def dataset_part(program: PromptProgram, path: str, digest: str | None = None) -
     seed = (split.hash.seed if split and split.hash else None) or 0
     return DatasetPart(
         path=path,
-        format=dataset.format,  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py
+        format=dataset.format,
         fields=dataset.fields or {},
         split=SplitPart(
             type=split.type if split else "Hash",  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py

@@ -68,7 +68,7 @@ class DatasetPart(Document):
     """Where the rows are in the pod, and how they are read."""
 
     path: str
-    format: Literal["JSONL"] = "JSONL"
+    format: Literal["JSONL", "JSON", "CSV"] = "JSONL"
     fields: dict[str, str] = {}
     split: SplitPart
     limit: int | None = None

@@ -26,7 +26,7 @@ DEFAULT_JOURNAL_SIZE = "1Gi"
 DEFAULT_REQUESTS: Mapping[str, str] = {"cpu": "100m", "memory": "256Mi"}
 """What a pod asks for where `podTemplate.resources` is not written: a runner mostly waits for answers."""
 INLINE_KEY = "inline.jsonl"
-"""Key of the spec ConfigMap, and file in the data folder, that holds rows written in the manifest itself."""
+"""Key of the spec ConfigMap, and file in the data folder, with rows that are written in the manifest, where nothing else is said."""
 
 
 class _Mount(BaseModel):
@@ -47,7 +47,9 @@ class Mounts(_Mount):
     """
 
     rows: KeyRef | None = None
-    """The user's ConfigMap; None where the rows are `inline.jsonl` of the spec ConfigMap."""
+    """The user's ConfigMap; None where the rows are in the spec ConfigMap."""
+    inline: str = INLINE_KEY
+    """Key of the spec ConfigMap that holds rows written in the program."""
     incumbent: str | None = None
     """Name of the revision ConfigMap that is served."""
     keys: dict[str, KeyRef] = Field(default_factory=dict)
@@ -60,7 +62,7 @@ class Mounts(_Mount):
     @property
     def data_path(self) -> str:
         """Where the pod finds its rows."""
-        return f"{names.DATA_FOLDER}/{self.rows.key if self.rows else INLINE_KEY}"
+        return f"{names.DATA_FOLDER}/{self.rows.key if self.rows else self.inline}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def spec_config_map(
         names.KEY_MOUNTS: _json(mounts.model_dump(mode="json", exclude_none=True)),
     }
     if inline is not None:
-        data[INLINE_KEY] = inline
+        data[mounts.inline] = inline
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -299,7 +301,7 @@ def _pod_spec(pod: Pod, template: Mapping[str, Any]) -> dict[str, Any]:
 
 def _volumes(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     mounts = pod.mounts
-    rows = mounts.rows or KeyRef(name=pod.spec_name, key=INLINE_KEY)
+    rows = mounts.rows or KeyRef(name=pod.spec_name, key=mounts.inline)
     volumes: list[dict[str, Any]] = [
         _config_map("spec", pod.spec_name, names.KEY_RUN_SPEC),
         _config_map("data", rows.name, rows.key, optional=True),

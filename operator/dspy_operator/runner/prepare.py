@@ -50,7 +50,7 @@ class Prepared:
             train=len(self.parts.train),
             validation=len(self.parts.validation),
             test=len(self.parts.test),
-            dropped=len(self.rows.dropped),
+            dropped=self.rows.dropped_count,
             dropped_message=self.rows.dropped_message() or "",
             digest=self.parts.digest,
             test_digest=self.parts.test_digest,

@@ -153,6 +153,7 @@ def freeze(
             key_files.setdefault(endpoint, names.key_file(role))
     mounts = Mounts(
         rows=rows,
+        inline=names.inline_file(program.spec.dataset.format),
         incumbent=incumbent,
         keys=keys,
         image=image,

@@ -57,7 +57,10 @@ def job(owner: runnerpod.Owner, program: PromptProgram, settings: Settings, *, a
 
 
 def _mounts(program: PromptProgram, settings: Settings) -> runnerpod.Mounts:
-    rows = program.spec.dataset.source.config_map
+    dataset = program.spec.dataset
+    rows = dataset.source.config_map
     return runnerpod.Mounts(
-        rows=runnerpod.KeyRef(name=rows.name, key=rows.key) if rows else None, image=settings.runner_image
+        rows=runnerpod.KeyRef(name=rows.name, key=rows.key) if rows else None,
+        inline=names.inline_file(dataset.format),
+        image=settings.runner_image,
     )
