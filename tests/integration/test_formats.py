@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.harness import OPTIMIZERS, Case, workplace
+from tests.integration.harness import OPTIMIZERS, Case, ended, start_cli, workplace
 from tests.integration.test_validate import findings
 
 
@@ -117,3 +117,54 @@ def test_bad_files_name_what_is_wrong_and_nothing_is_paid(
         assert message in done.stderr
         assert "Traceback" not in done.stderr
         assert place.server.counts()["requests"] == 0
+
+
+@dataclass
+class InThreeSources(Case):
+    """The rows of a Column split, each part in a ConfigMap of its own; the test in gzip, one key for all."""
+
+    def objects(self) -> list[dict[str, Any]]:
+        _, *others = super().objects()
+        made = []
+        for part in ("dev", "test"):
+            rows = [row for row in self.rows() if row["part"] == part]
+            packed = gzip.compress(as_json_lines(rows).encode())
+            data = {"binaryData": {"rows": base64.b64encode(packed).decode()}}
+            made.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": part}, **data})
+        dataset = others[1]["spec"]["dataset"]
+        dataset["source"]["configMap"] = {"name": "dev", "key": "rows"}
+        test = {"type": "ConfigMap", "configMap": {"name": "test", "key": "rows"}}
+        dataset["split"] = {"type": "Sources", "sources": {"test": test}}
+        return [*made, *others]
+
+
+def test_parts_with_sources_of_their_own_run_to_the_same_revision_as_a_column_that_names_them(tmp_path: Path) -> None:
+    with workplace(tmp_path / "column", Case(OPTIMIZERS["BootstrapFewShot"])) as place:
+        first = place.run()
+    with workplace(tmp_path / "sources", InThreeSources(OPTIMIZERS["BootstrapFewShot"])) as place:
+        done = place.run()
+        result = done.result
+        moved = tmp_path / "moved"
+        place.run_folder.rename(moved)
+        verified = ended(start_cli("verify", str(moved)), moved)
+    assert (first.code, done.code, verified.code) == (0, 0, 0), done.stderr + verified.stderr
+    assert result["candidate"] == first.result["candidate"]
+    assert result["dataset"] == first.result["dataset"]
+
+
+def test_a_grouped_and_stratified_split_runs(tmp_path: Path) -> None:
+    """Every text is of one of six customers: those of the test are none of dev's."""
+    case = a_case("CSV", packed=False, optimizer="LabeledFewShot")
+    rows = [{**row, "customer": f"customer {number // 6}"} for number, row in enumerate(case.rows())]
+    case.content = as_csv(rows)
+    case.program = {
+        "dataset": {"split": {"type": "Hash", "hash": {"groupBy": "customer", "stratifyBy": "label"}}},
+    }
+    with workplace(tmp_path, case) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        report = json.loads((place.run_folder / "revision" / "report.json").read_bytes())
+    assert done.result["dataset"]["test"] == 18
+    tested = {rows[row["line"] - 2]["customer"] for row in report["rows"]}
+    assert len(tested) == 3
+    assert len(report["rows"]) == 18

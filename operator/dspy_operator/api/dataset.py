@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -113,11 +113,13 @@ class HashSplit(ApiModel):
     )
     group_by: ColumnName | None = spec_field(
         INPUT,
-        "Rows that are alike in this column come into the same part; unset means each row on its own.",
+        "Rows that are alike in this column come into the same part, whole groups as near to the part's size as they fit; unset means each row on its own.",
         default=None,
     )
     stratify_by: ColumnName | None = spec_field(
-        INPUT, "Each part gets its share of each value of this column; unset means by chance.", default=None
+        INPUT,
+        "Each part gets its share of each value of this column, to within one row; with groupBy a group counts as its most frequent value. Unset means by chance.",
+        default=None,
     )
 
 
@@ -152,6 +154,16 @@ class Split(UnionModel):
     sources: SourcesSplit | None = spec_field(INPUT, "Options of Sources.", default=None)
 
 
+class PartSource(NamedTuple):
+    """One of a dataset's sources."""
+
+    part: Literal["", "validation", "test"]
+    """Whose rows these are; "" is `dataset.source` itself."""
+    path: str
+    """Of the field."""
+    source: Source
+
+
 class Dataset(ApiModel):
     """The labelled rows."""
 
@@ -172,3 +184,14 @@ class Dataset(ApiModel):
         "false: revisions hold no copies of rows (their conformance vectors are left out); unset means true.",
         default=None,
     )
+
+    def sources(self) -> tuple[PartSource, ...]:
+        """All of them; their order numbers the folders of a pod."""
+        found = [PartSource("", "spec.dataset.source", self.source)]
+        parts = self.split.sources if self.split is not None else None
+        if parts is not None:
+            where = "spec.dataset.split.sources"
+            if parts.validation is not None:
+                found.append(PartSource("validation", f"{where}.validation", parts.validation))
+            found.append(PartSource("test", f"{where}.test", parts.test))
+        return tuple(found)

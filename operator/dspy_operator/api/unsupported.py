@@ -91,9 +91,6 @@ NOT_YET: tuple[NotYet, ...] = (
     NotYet("Adapter", "constrained", "constrained", values=("Auto",)),
     NotYet("EndpointRef", "apiKeySecret", "a local key for an endpoint of another namespace"),
     NotYet("Source", "type", "dataset source", values=("PersistentVolumeClaim", "HTTP", "S3")),
-    NotYet("Split", "type", "split", values=("Sources",)),
-    NotYet("HashSplit", "groupBy", "splitting by groups"),
-    NotYet("HashSplit", "stratifyBy", "splitting by strata"),
     NotYet(
         "Metric",
         "type",

@@ -101,12 +101,13 @@ class _Check:
     def _tell_dropped(self, local: Local, program: PromptProgram) -> None:
         """Each at its line of the data."""
         from dspy_operator.runner.prepare import read_parts
+        from dspy_operator.runner.rows import LINES
 
         rows = read_parts(local.spec)[0]
         identity, path = _rows_of(program)
         for row in rows.dropped[:SHOWN_ROWS]:
             # An item of a JSON list is on no line that we know, and bytes of binaryData have none.
-            place = self._manifests.place_in_text(identity, path, row.line if row.word == "line" else 0)
+            place = self._manifests.place_in_text(identity, path, row.line if row.source == LINES else 0)
             self._put(Severity.WARNING, "RowsDropped", f"{row.place}: {row.why}", identity, path, place)
         if (more := rows.dropped_count - SHOWN_ROWS) > 0:
             place = self._manifests.place(identity, path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from dspy_operator.api.dataset import PartSource
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, one_run, read_manifests
@@ -19,7 +20,7 @@ from dspy_operator.contract.documents import Account, AccountEntry, Result
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.names import inline_file
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
-from dspy_operator.contract.runspec import Control, Incumbent, Paths, RunSpec
+from dspy_operator.contract.runspec import Control, DatasetPart, Incumbent, Paths, RunSpec
 from dspy_operator.runner.journal import holds_answers, is_full, refuse_second_process
 from dspy_operator.runner.progress import write_bytes, write_json
 
@@ -102,7 +103,7 @@ def prepare_run_of(options: Options, manifests: Manifests, run: OptimizationRun)
             control = _next_control(folder, control)
             write_json(folder / "run.json", spec.document())
             write_json(folder / "control.json", control.document())
-        _write_rows(spec, _rows(manifests, program))
+        _write_rows(spec.dataset, _rows(manifests, program))
     return Local(spec, control, folder, manifests, account)
 
 
@@ -114,7 +115,7 @@ def prepare_program(options: Options, manifests: Manifests, program: PromptProgr
         account = options.output.absolute() / f"{name}.account.json"
         spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account))
         write_json(folder / "run.json", spec.document())
-        _write_rows(spec, _rows(manifests, program))
+        _write_rows(spec.dataset, _rows(manifests, program))
     return Local(spec, Control.model_validate({"budget": {"calls": 1}}), folder, manifests, account)
 
 
@@ -150,10 +151,9 @@ def _surroundings(
     options: Options, manifests: Manifests, program: PromptProgram, folder: Path, account: Path
 ) -> Surroundings:
     urls, key_files = _endpoint_urls(options, manifests)
-    source = program.spec.dataset.source
-    name = source.config_map.key if source.config_map else inline_file(program.spec.dataset.format)
     paths = Paths(journal=str(folder / "journal.jsonl"), out=str(folder), control=str(folder / "control.json"))
-    around = Surroundings(data_path=str(folder / "data" / name), paths=paths, urls=urls, key_files=key_files)
+    around = Surroundings(data_path="", paths=paths, urls=urls, key_files=key_files)
+    around = _with_data_in(around, program, folder)
     incumbent = _incumbent(options.incumbent) if options.incumbent is not None else None
     digest, test_digest = _digests(program, around, _rows(manifests, program))
     return replace(around, dataset_digest=digest, incumbent=incumbent, test_looks=_account(account).looks(test_digest))
@@ -207,34 +207,50 @@ def _endpoint_urls(options: Options, manifests: Manifests) -> tuple[dict[str, st
     return urls, key_files
 
 
-def _rows(manifests: Manifests, program: PromptProgram) -> bytes:
-    source = program.spec.dataset.source
+def _rows(manifests: Manifests, program: PromptProgram) -> Mapping[str, bytes]:
+    """Part ("" is the dataset's own) -> what its source holds."""
+    return {of.part: _content(manifests, program.metadata.namespace, of) for of in program.spec.dataset.sources()}
+
+
+def _content(manifests: Manifests, namespace: str, of: PartSource) -> bytes:
+    source = of.source
     if source.inline is not None:
         return source.inline.data.encode()
     assert source.config_map is not None
     wanted = source.config_map
-    data = manifests.config_maps.get((program.metadata.namespace, wanted.name))
+    data = manifests.config_maps.get((namespace, wanted.name))
     if data is None:
-        known = (
-            ", ".join(name for namespace, name in manifests.config_maps if namespace == program.metadata.namespace)
-            or "none"
-        )
-        message = f"ConfigMap {program.metadata.namespace}/{wanted.name} does not exist (there are: {known})"
-        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path="spec.dataset.source.configMap.name")
+        known = ", ".join(name for where, name in manifests.config_maps if where == namespace) or "none"
+        message = f"ConfigMap {namespace}/{wanted.name} does not exist (there are: {known})"
+        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{of.path}.configMap.name")
     if wanted.key not in data:
         message = f'ConfigMap {wanted.name} has no key "{wanted.key}" (keys: {", ".join(sorted(data)) or "none"})'
-        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path="spec.dataset.source.configMap.key")
+        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{of.path}.configMap.key")
     found = data[wanted.key]
     return found.encode() if isinstance(found, str) else found
 
 
-def _write_rows(spec: RunSpec, rows: bytes) -> None:
-    path = Path(spec.dataset.path)
-    if not path.is_file() or path.read_bytes() != rows:
-        write_bytes(path, rows)
+def _with_data_in(around: Surroundings, program: PromptProgram, folder: Path) -> Surroundings:
+    """The same with the rows of each part in `data`, `data-1`, `data-2` of this folder, as in a pod under /data."""
+    paths: dict[str, str] = {}
+    for number, (part, _, source) in enumerate(program.spec.dataset.sources()):
+        name = source.config_map.key if source.config_map else inline_file(program.spec.dataset.format, number)
+        paths[part] = str(folder / (f"data-{number}" if number else "data") / name)
+    return replace(around, data_path=paths.pop(""), part_paths=paths)
 
 
-def _digests(program: PromptProgram, around: Surroundings, rows: bytes) -> tuple[str, str]:
+def _write_rows(dataset: DatasetPart, rows: Mapping[str, bytes]) -> None:
+    paths = {"": dataset.path}
+    for part, file in (("validation", dataset.split.validation), ("test", dataset.split.test)):
+        if file is not None:
+            paths[part] = file.path
+    for part, content in rows.items():
+        path = Path(paths[part])
+        if not path.is_file() or path.read_bytes() != content:
+            write_bytes(path, content)
+
+
+def _digests(program: PromptProgram, around: Surroundings, rows: Mapping[str, bytes]) -> tuple[str, str]:
     """(digest of the dataset, of its test part), as `validate` would see them.
 
     Read from a folder of the moment: rows that are refused must not replace those of a run that is there.
@@ -242,9 +258,9 @@ def _digests(program: PromptProgram, around: Surroundings, rows: bytes) -> tuple
     from dspy_operator.runner.prepare import read_parts
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Path(around.data_path).name
-        path.write_bytes(rows)
-        parts = read_parts(resolve_validation(program, replace(around, data_path=str(path))))[1]
+        spec = resolve_validation(program, _with_data_in(around, program, Path(folder)))
+        _write_rows(spec.dataset, rows)
+        parts = read_parts(spec)[1]
     return parts.digest, parts.test_digest
 
 

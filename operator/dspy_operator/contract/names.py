@@ -171,11 +171,21 @@ def api_server(host: str, port: str) -> str:
 SPEC_FOLDER = "/etc/dspy-operator"
 RUN_JSON = f"{SPEC_FOLDER}/{KEY_RUN_SPEC}"
 DATA_FOLDER = "/data/0"
+"""Of `dataset.source`."""
 
 
-def inline_file(format_: str) -> str:
-    """File, and key of the spec ConfigMap, with the rows that a program has in itself."""
-    return f"inline.{format_.lower()}"
+def data_folder(number: int) -> str:
+    """Of each source of rows, in the order of Dataset.sources()."""
+    return f"/data/{number}"
+
+
+def inline_file(format_: str, number: int = 0) -> str:
+    """File, and key of the spec ConfigMap, with the rows that a program has in itself.
+
+    Args:
+        number: of the source.
+    """
+    return f"inline{f'-{number}' if number else ''}.{format_.lower()}"
 
 
 INCUMBENT_FOLDER = "/incumbent"

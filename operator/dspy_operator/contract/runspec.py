@@ -56,12 +56,27 @@ class OptimizerPart(Document):
     options: dict[str, Any] = {}
 
 
+class RowsFile(Document):
+    """A file of rows, where a part has one of its own."""
+
+    path: str
+    sha256: str | None = None
+
+
 class SplitPart(Document):
     """How rows are divided, defaults applied."""
 
-    type: Literal["Hash", "Column"]
+    type: Literal["Hash", "Column", "Sources"]
     seed: int = 0
     column: str | None = None
+    group_by: str | None = None
+    """Hash: rows that are alike in this column stay together."""
+    stratify_by: str | None = None
+    """Hash: each part has its share of each value of this column."""
+    validation: RowsFile | None = None
+    """Sources: without it the dataset's own rows are divided."""
+    test: RowsFile | None = None
+    """Sources."""
 
 
 class DatasetPart(Document):

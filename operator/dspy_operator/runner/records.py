@@ -59,7 +59,9 @@ def word_for(format_: Format) -> str:
     return "item" if format_ == "JSON" else "line"
 
 
-def read_records(path: Path, format_: Format, *, sha256: str | None = None) -> Iterator[Record | Broken]:
+def read_records(
+    path: Path, format_: Format, *, sha256: str | None = None, field: str = "spec.dataset.source"
+) -> Iterator[Record | Broken]:
     """The records of a file, in its order; gzip is known by its first two bytes.
 
     JSONL: an object a line; empty lines are none. JSON: one list of objects. CSV: RFC 4180 with commas and double quotes; the
@@ -69,42 +71,45 @@ def read_records(path: Path, format_: Format, *, sha256: str | None = None) -> I
         path: the file.
         format_: how it is written.
         sha256: of the file as it lies there, in lower case; None where nobody knows it.
+        field: path of the field that names the file.
     Raises:
         RunFailed: DatasetNotFound when the file is not there; InvalidDataset when it is another one, is damaged or too large, or
             is so far from its format that nobody could say where a record begins.
     """
-    with _opened(path) as file:
-        if sha256 is not None:
-            _check_sha256(file, wanted=sha256, name=path.name)
-        count = 0
-        try:
-            for record in _READERS[format_](_Bytes(_plain(file, path.name), path.name)):
-                count += 1
+    try:
+        with _opened(path) as file:
+            if sha256 is not None:
+                _check_sha256(file, wanted=sha256)
+            for count, record in enumerate(_READERS[format_](_Bytes(_plain(file))), start=1):
                 if count > MAX_RECORDS:
-                    raise refused(path.name, f"has more than {MAX_RECORDS:,} records")
+                    raise _Refused(f"has more than {MAX_RECORDS:,} records")
                 if record is not None:
                     yield record
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise refused(path.name, f"is damaged gzip: {error}") from error
-        except OSError as error:
-            raise not_found(path.name, f"cannot be read: {error.strerror}") from error
+    except _Refused as refused:
+        at = "spec.dataset.format" if refused.by_format else field
+        raise RunFailed(refused.reason, f"{path.name} {refused.problem}", path=at) from refused.__cause__
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RunFailed(Reason.INVALID_DATASET, f"{path.name} is damaged gzip: {error}", path=field) from error
+    except OSError as error:
+        message = f"{path.name} cannot be read: {error.strerror}"
+        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=field) from error
 
 
-def refused(name: str, problem: str, *, path: str = "spec.dataset.source") -> RunFailed:
-    """A file that is not what it should be."""
-    return RunFailed(Reason.INVALID_DATASET, f"{name} {problem}", path=path)
+class _Refused(Exception):
+    """A file that cannot be used."""
 
-
-def not_found(name: str, problem: str) -> RunFailed:
-    """A file that is not there."""
-    return RunFailed(Reason.DATASET_NOT_FOUND, f"{name} {problem}", path="spec.dataset.source")
+    def __init__(self, problem: str, reason: Reason = Reason.INVALID_DATASET, *, by_format: bool = False) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.reason = reason
+        self.by_format = by_format
+        """It is not what `format` says."""
 
 
 class _Bytes:
     """A file's content, in lines or in chunks, none of them larger than a record may be."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self.name = name
+    def __init__(self, file: BinaryIO) -> None:
         self.offset = 0
         """Bytes read so far, the mark included."""
         self._file = file
@@ -129,13 +134,13 @@ class _Bytes:
             self.offset += len(chunk)
             yield chunk
 
-    def too_long(self, what: str, hint: str = "") -> RunFailed:
+    def too_long(self, what: str, hint: str = "") -> _Refused:
         """A record that nobody should hold."""
         return self.refused(f"is no list of rows: {what} has more than {MAX_RECORD_BYTES // 1024**2} MiB{hint}")
 
-    def refused(self, problem: str) -> RunFailed:
-        """This file is not in its format."""
-        return refused(self.name, problem, path="spec.dataset.format")
+    def refused(self, problem: str) -> _Refused:
+        """The file is not in its format."""
+        return _Refused(problem, by_format=True)
 
 
 # --- JSON Lines -----------------------------------------------------------------------------------------------------
@@ -349,9 +354,7 @@ def _opened(path: Path) -> io.BufferedReader:
     try:
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
-        raise not_found(path.name, _not_there(path)) from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise not_found(path.name, f"cannot be read: {error.strerror}") from None
+        raise _Refused(_not_there(path), Reason.DATASET_NOT_FOUND) from None
 
 
 def _not_there(path: Path) -> str:
@@ -363,25 +366,24 @@ def _not_there(path: Path) -> str:
     return f"does not exist (there is: {', '.join(there[:_SHOWN_FILES]) or 'nothing'}{more})"
 
 
-def _check_sha256(file: io.BufferedReader, *, wanted: str, name: str) -> None:
+def _check_sha256(file: io.BufferedReader, *, wanted: str) -> None:
     found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != wanted:
-        raise refused(name, f"has SHA-256 {found}, wanted {wanted}")
+        raise _Refused(f"has SHA-256 {found}, wanted {wanted}")
     file.seek(0)
 
 
-def _plain(file: io.BufferedReader, name: str) -> BinaryIO:
+def _plain(file: io.BufferedReader) -> BinaryIO:
     if not file.peek(len(_GZIP)).startswith(_GZIP):
         return file
-    return io.BufferedReader(_Unpacked(gzip.GzipFile(fileobj=file), name), _CHUNK)
+    return io.BufferedReader(_Unpacked(gzip.GzipFile(fileobj=file)), _CHUNK)
 
 
 class _Unpacked(io.RawIOBase):
     """What is in gzip, up to a size."""
 
-    def __init__(self, packed: gzip.GzipFile, name: str) -> None:
+    def __init__(self, packed: gzip.GzipFile) -> None:
         self._packed = packed
-        self._name = name
         self._size = 0
 
     def readable(self) -> bool:
@@ -393,5 +395,5 @@ class _Unpacked(io.RawIOBase):
         count = self._packed.readinto(buffer)
         self._size += count
         if self._size > MAX_UNPACKED_BYTES:
-            raise refused(self._name, f"unpacks to more than {MAX_UNPACKED_BYTES // 1024**3} GiB")
+            raise _Refused(f"unpacks to more than {MAX_UNPACKED_BYTES // 1024**3} GiB")
         return count

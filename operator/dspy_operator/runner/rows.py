@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dspy_operator.contract.canonical import row_digest
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.contract.runspec import DatasetPart
-from dspy_operator.runner.records import Broken, Record, read_records, word_for
+from dspy_operator.contract.runspec import DatasetPart, RowsFile, SplitPart
+from dspy_operator.runner.records import Broken, Format, Record, read_records, word_for
 
 Coerce = Callable[[str, object], object]
 """(signature field, value as read) -> value of the field's type; ValueError says why not."""
@@ -23,20 +23,25 @@ _KEPT_DROPPED = 1000
 """Bad records that are kept with their reasons; of the others only the number is known."""
 
 
-class _Placed:
-    """Something with a place in a file."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of rows, as messages speak of it."""
 
-    line: int
-    word: str
+    word: str = "line"
+    """What the numbers of its records count."""
+    part: str = ""
+    """Of a Sources split: validation or test, where the file is that part's own."""
 
-    @property
-    def place(self) -> str:
-        """For messages: "line 7", "item 7"."""
-        return f"{self.word} {self.line}"
+    def place(self, line: int) -> str:
+        """ "line 7", "item 7", "line 7 of test"."""
+        return f"{self.word} {line}{f' of {self.part}' if self.part else ''}"
+
+
+LINES = Source()
 
 
 @dataclass(frozen=True)
-class Row(_Placed):
+class Row:
     """One labelled example."""
 
     line: int
@@ -46,18 +51,31 @@ class Row(_Placed):
     inputs: Mapping[str, object]
     outputs: Mapping[str, object]
     part: str | None = None
-    """What the column of a Column split says; None under Hash."""
-    word: str = "line"
-    """What `line` counts."""
+    """What the column of a Column split says, or which source of a Sources split it is of; None under Hash."""
+    group: str | None = None
+    """Rows of one group stay together."""
+    stratum: str | None = None
+    """Each part has its share of each."""
+    source: Source = LINES
+
+    @property
+    def place(self) -> str:
+        """For messages."""
+        return self.source.place(self.line)
 
 
 @dataclass(frozen=True)
-class Dropped(_Placed):
+class Dropped:
     """A record that is no row."""
 
     line: int
     why: str
-    word: str = "line"
+    source: Source = LINES
+
+    @property
+    def place(self) -> str:
+        """For messages."""
+        return self.source.place(self.line)
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,7 @@ class Rows:
 
 
 def read_rows(dataset: DatasetPart, *, inputs: Sequence[str], outputs: Sequence[str], coerce: Coerce) -> Rows:
-    """Read a file of rows.
+    """Read a dataset's files.
 
     A record is dropped when it is none of its format, lacks a mapped column, holds a value that `coerce` refuses (it also
     decides about null), or repeats an earlier row. `limit` keeps the rows with the smallest digests, so that an added row
@@ -102,18 +120,23 @@ def read_rows(dataset: DatasetPart, *, inputs: Sequence[str], outputs: Sequence[
     """
     fields = (*inputs, *outputs)
     _check_fields(dataset.fields, inputs=inputs, outputs=outputs)
+    how, word = dataset.split, word_for(dataset.format)
     reader = _Reader(
         columns_of={name: dataset.fields.get(name, name) for name in fields},
         inputs=frozenset(inputs),
-        part_column=dataset.split.column if dataset.split.type == "Column" else None,
+        split=how,
         coerce=_of_cells(coerce) if dataset.format == "CSV" else coerce,
         limit=dataset.limit,
-        word=word_for(dataset.format),
     )
-    path = Path(dataset.path)
-    for record in read_records(path, dataset.format, sha256=dataset.sha256.lower() if dataset.sha256 else None):
-        reader.read(record)
-    reader.check(path.name)
+    own = RowsFile(path=dataset.path, sha256=dataset.sha256)
+    if how.type != "Sources":
+        reader.read(own, dataset.format, Source(word))
+        return reader.result()
+    reader.read(own, dataset.format, Source(word), part="train" if how.validation else "dev")
+    for part, file in (("validation", how.validation), ("test", how.test)):
+        if file is not None:
+            field = f"spec.dataset.split.sources.{part}"
+            reader.read(file, dataset.format, Source(word, part), part=part, field=field)
     return reader.result()
 
 
@@ -125,10 +148,9 @@ class _Reader:
         *,
         columns_of: Mapping[str, str],
         inputs: frozenset[str],
-        part_column: str | None,
+        split: SplitPart,
         coerce: Coerce,
         limit: int | None,
-        word: str,
     ) -> None:
         self._rows: list[Row] = []
         self._dropped: list[Dropped] = []
@@ -136,36 +158,71 @@ class _Reader:
         self._columns: dict[str, None] = {}
         self._columns_of = columns_of
         self._inputs = inputs
-        self._part_column = part_column
+        self._split = split
         self._coerce = coerce
         self._limit = limit
-        self._word = word
-        self._wanted = {*columns_of.values(), *([part_column] if part_column is not None else [])}
-        self._seen: set[str] = set()
-        self._objects = 0
-        self._first_with: dict[str, tuple[int, str | None]] = {}
-        """Row digest -> line and part of the first row that has it."""
+        self._paths = {f"spec.dataset.fields.{field}": column for field, column in columns_of.items()}
+        """Path of a field -> the column that it asks for."""
+        by_hash = {"hash.groupBy": split.group_by, "hash.stratifyBy": split.stratify_by}
+        for name, column in {"column": split.column, **by_hash}.items():
+            if column is not None:
+                self._paths[f"spec.dataset.split.{name}"] = column
+        self._first_with: dict[str, tuple[int, str | None, Source]] = {}
+        """Row digest -> the first row that has it."""
+        self._texts: dict[str, str] = {}
+        """Of groups and strata, each once."""
 
-    def read(self, record: Record | Broken) -> None:
-        """Turn one record into a row or a drop."""
-        if isinstance(record, Broken):
-            self._drop(record.number, record.why)
-            return
-        try:
-            self._add(self._row(record))
-        except ValueError as error:
-            self._drop(record.number, str(error))
+    def read(
+        self,
+        file: RowsFile,
+        format_: Format,
+        source: Source,
+        *,
+        part: str | None = None,
+        field: str = "spec.dataset.source",
+    ) -> None:
+        """All rows of one file.
 
-    def check(self, name: str) -> None:
-        """Raise when a column is in no row, or no record is a row."""
-        if self._objects:
-            for field, column in self._columns_of.items():
-                self._check_column(column, path=f"spec.dataset.fields.{field}", name=name)
-            if self._part_column is not None:
-                self._check_column(self._part_column, path="spec.dataset.split.column", name=name)
-        if not self._rows:
-            first = f"; {self._dropped[0].place}: {self._dropped[0].why}" if self._dropped else ""
-            raise RunFailed(Reason.INVALID_DATASET, f"no row of {name} can be used{first}", path="spec.dataset")
+        Args:
+            part: of all of them; None where a column or a hash decides.
+            field: path of the field that names the file.
+        Raises:
+            RunFailed: when the file cannot be read, a column is in no record, or no record is a row.
+        """
+        path = Path(file.path)
+        columns: dict[str, None] = {}
+        wanted, seen = set(self._paths.values()), set[str]()
+        objects = rows = 0
+        first: Dropped | None = None
+        sha256 = file.sha256.lower() if file.sha256 else None
+        for record in read_records(path, format_, sha256=sha256, field=field):
+            try:
+                if isinstance(record, Broken):
+                    raise ValueError(record.why)
+                objects += 1
+                seen |= wanted & record.values.keys()
+                for column in record.values:
+                    if len(columns) == _NAMED_COLUMNS:
+                        break
+                    columns.setdefault(column)
+                self._add(self._row(record, source, part))
+                rows += 1
+            except ValueError as error:
+                dropped = Dropped(record.number, _shortened(str(error)), source)
+                first = first or dropped
+                self._dropped_count += 1
+                if len(self._dropped) < _KEPT_DROPPED:
+                    self._dropped.append(dropped)
+        for column_path, column in self._paths.items():
+            if objects and column not in seen:
+                named = ", ".join(columns) + (", ..." if len(columns) == _NAMED_COLUMNS else "")
+                message = f'column "{column}" is not in {path.name} (columns: {named})'
+                raise RunFailed(Reason.INVALID_DATASET, message, path=column_path)
+        if not rows:
+            why = f"; {first.place}: {first.why}" if first else ""
+            at = "spec.dataset" if field == "spec.dataset.source" else field
+            raise RunFailed(Reason.INVALID_DATASET, f"no row of {path.name} can be used{why}", path=at)
+        self._columns = self._columns or columns
 
     def result(self) -> Rows:
         """What was read."""
@@ -173,36 +230,36 @@ class _Reader:
             self._keep_smallest(self._limit)
         return Rows(tuple(self._rows), tuple(self._dropped), tuple(self._columns), self._dropped_count)
 
-    def _drop(self, number: int, why: str) -> None:
-        self._dropped_count += 1
-        if len(self._dropped) < _KEPT_DROPPED:
-            self._dropped.append(Dropped(number, _shortened(why), self._word))
-
-    def _row(self, record: Record) -> Row:
+    def _row(self, record: Record, source: Source, part: str | None) -> Row:
         values = record.values
-        self._objects += 1
-        self._seen.update(self._wanted & values.keys())
-        for column in values:
-            if len(self._columns) == _NAMED_COLUMNS:
-                break
-            self._columns.setdefault(column)
         typed = {field: self._value(field, column, values) for field, column in self._columns_of.items()}
         return Row(
             line=record.number,
             digest=row_digest(typed),
             inputs={field: value for field, value in typed.items() if field in self._inputs},
             outputs={field: value for field, value in typed.items() if field not in self._inputs},
-            part=self._part(values),
-            word=self._word,
+            part=self._part(values) if self._split.column is not None else part,
+            group=self._text(values, self._split.group_by),
+            stratum=self._text(values, self._split.stratify_by),
+            source=source,
         )
 
-    def _part(self, values: Mapping[str, object]) -> str | None:
-        if self._part_column is None:
-            return None
-        part = _present(values, self._part_column)
+    def _part(self, values: Mapping[str, object]) -> str:
+        assert self._split.column is not None
+        part = _present(values, self._split.column)
         if not isinstance(part, str):
-            raise ValueError(f'column "{self._part_column}": a part is a text, not {json.dumps(part)}')
+            raise ValueError(f'column "{self._split.column}": a part is a text, not {json.dumps(part)}')
         return part
+
+    def _text(self, values: Mapping[str, object], column: str | None) -> str | None:
+        """A value by which rows are divided: as a text, so that 7 in JSON and 7 in CSV are one."""
+        if column is None:
+            return None
+        value = _present(values, column)
+        if value is None:
+            raise ValueError(f'column "{column}" is null, and rows are divided by it')
+        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+        return self._texts.setdefault(text, text)
 
     def _value(self, field: str, column: str, values: Mapping[str, object]) -> object:
         value = _present(values, column)
@@ -212,17 +269,23 @@ class _Reader:
             raise ValueError(f'column "{column}": {error}') from error
 
     def _add(self, row: Row) -> None:
-        line, part = self._first_with.setdefault(row.digest, (row.line, row.part))
-        if line == row.line:
+        line, part, source = self._first_with.setdefault(row.digest, (row.line, row.part, row.source))
+        if (line, source) == (row.line, row.source):
             self._rows.append(row)
             if self._limit is not None and len(self._rows) >= 2 * self._limit:
                 self._keep_smallest(self._limit)
         elif part == row.part:
-            raise ValueError(f"duplicate of {self._word} {line}")
+            raise ValueError(f"duplicate of {source.place(line)}")
+        elif self._split.type == "Sources":
+            raise RunFailed(
+                Reason.INVALID_DATASET,
+                f"{source.place(line)} and {row.place} are the same row",
+                path=f"spec.dataset.split.sources.{row.source.part}",
+            )
         else:
             raise RunFailed(
                 Reason.INVALID_DATASET,
-                f'{self._word} {line} in "{part}" and {row.place} in "{row.part}" are the same row',
+                f'{source.place(line)} in "{part}" and {row.place} in "{row.part}" are the same row',
                 path="spec.dataset.split.column",
             )
 
@@ -231,12 +294,6 @@ class _Reader:
         if len(self._rows) > limit:
             kept = set(heapq.nsmallest(limit, (row.digest for row in self._rows)))
             self._rows = [row for row in self._rows if row.digest in kept]
-
-    def _check_column(self, column: str, *, path: str, name: str) -> None:
-        if column in self._seen:
-            return
-        columns = ", ".join(self._columns) + (", ..." if len(self._columns) == _NAMED_COLUMNS else "")
-        raise RunFailed(Reason.INVALID_DATASET, f'column "{column}" is not in {name} (columns: {columns})', path=path)
 
 
 def _of_cells(coerce: Coerce) -> Coerce:
