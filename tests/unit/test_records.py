@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dspy_operator.api.signature_types import parse_type
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.contract.runspec import DatasetPart, SplitPart
+from dspy_operator.contract.runspec import DatasetPart, RowsFile, SplitPart
 from dspy_operator.runner import records
 from dspy_operator.runner.records import Broken, Format, Record, read_records
 from dspy_operator.runner.rows import Rows, read_rows
@@ -28,7 +28,7 @@ FIELDS = {"ticket": "str", "label": 'Literal["bug", "other"]', "count": "Optiona
 def read(folder: Path, format_: Format, content: bytes | str, **options: Any) -> list[Record | Broken]:
     path = folder / f"data.{format_.lower()}"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(read_records(path, format_, **options))
+    return list(read_records(RowsFile(path=str(path), **options), format_))
 
 
 def failure(folder: Path, format_: Format, content: bytes | str) -> RunFailed:
@@ -287,6 +287,26 @@ def test_the_number_of_an_item_is_told_as_such(tmp_path: Path) -> None:
     row = {"ticket": "a", "label": "bug", "count": 1, "sure": True}
     rows = rows_of(tmp_path, "JSON", json.dumps([row, 5, row]).encode())
     assert rows.dropped_message() == "2 rows dropped: item 2: not a JSON object; item 3: duplicate of item 1"
+
+
+# --- where a file may lie -------------------------------------------------------------------------------------------
+
+
+def test_a_link_that_leaves_its_volume_is_not_followed(tmp_path: Path) -> None:
+    volume, secret = tmp_path / "volume", tmp_path / "secret"
+    (volume / "..data").mkdir(parents=True)
+    secret.write_text("text\nhidden\n")
+    (volume / "..data" / "a.csv").write_text("text\nshown\n")
+    (volume / "inside.csv").symlink_to("..data/a.csv")
+    (volume / "outside.csv").symlink_to(secret)
+
+    def read_on_volume(name: str) -> list[Record | Broken]:
+        return list(read_records(RowsFile(path=str(volume / name), root=str(volume)), "CSV"))
+
+    assert read_on_volume("inside.csv") == [Record(2, {"text": "shown"})]
+    with pytest.raises(RunFailed) as failed:
+        read_on_volume("outside.csv")
+    assert failed.value.message == "outside.csv is a link to what is not on its volume"
 
 
 # --- gzip and bounds ------------------------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from dspy_operator.api.fields import (
     ApiModel,
@@ -16,6 +17,7 @@ from dspy_operator.api.fields import (
     UnionModel,
     spec_field,
 )
+from dspy_operator.api.rules import Rule
 
 INPUT, EXECUTION = FieldClass.INPUT, FieldClass.EXECUTION
 
@@ -45,10 +47,26 @@ class ConfigMapSource(ApiModel):
 class PersistentVolumeClaimSource(ApiModel):
     """Rows in a file on a volume of the same namespace."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="path-stays-on-its-volume",
+            cel="!('/' + self.path + '/').contains('/../')",
+            message='path must not contain ".."',
+            field=".path",
+        ),
+    )
+
     claim_name: ForeignName = spec_field(INPUT, "Name of the PersistentVolumeClaim.")
     path: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^/\s][^\s]*$")] = spec_field(
-        INPUT, "Path of the file from the root of the volume, for example tickets/2026.jsonl.gz."
+        INPUT,
+        "Path of the file from the root of the volume, for example tickets/2026.jsonl.gz. The volume is mounted read-only; user 65532 must be able to read the file. An edit of the file is not noticed: give a new version a name of its own.",
     )
+
+    @model_validator(mode="after")
+    def _stays_on_its_volume(self) -> Self:
+        if ".." in self.path.split("/"):
+            raise PydanticCustomError("parent", 'path must not contain ".."')
+        return self
 
 
 class HTTPSource(ApiModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,12 +34,16 @@ class Checked:
         return next((int(EXIT_OF[Reason(error.reason)]) for error in errors), int(Exit.COMPLETED))
 
 
-def check(paths: Sequence[Path], output: Path) -> Checked:
-    """Check every object of these files, and write each right program's baseline revision into `output`."""
+def check(paths: Sequence[Path], output: Path, volumes: Mapping[str, Path] | None = None) -> Checked:
+    """Check every object of these files, and write each right program's baseline revision into `output`.
+
+    Args:
+        volumes: PersistentVolumeClaim name -> folder with its files.
+    """
     manifests, problems = survey_manifests(paths)
     checked = Checked(list(map(Finding.of, problems)))
     checked.findings += _not_looked_at(manifests, paths)
-    check_ = _Check(Options(paths, output), manifests, checked)
+    check_ = _Check(Options(paths, output, volumes=volumes), manifests, checked)
     for program in manifests.programs.values():
         check_.program(program)
     for run in manifests.runs.values():
@@ -71,7 +75,7 @@ class _Check:
         path = ("spec", "target", "endpoint", "name")
         self._look_for(program, path, "ModelEndpoint", target.namespace or program.metadata.namespace, target.name)
         problems = list(_program_problems(program))
-        if not problems:
+        if not problems and self._has_volumes(program):
             try:
                 local = prepare_program(self._options, self._manifests, program)
             except RunFailed as failure:
@@ -80,6 +84,22 @@ class _Check:
                 problems = self._built(local, program)
         for problem in problems:
             self._add(program, problem)
+
+    def _has_volumes(self, program: PromptProgram) -> bool:
+        """Whether the rows are at hand; a volume is in the cluster."""
+        for _, at, source in program.spec.dataset.sources():
+            claim = source.persistent_volume_claim
+            if claim is not None and claim.claim_name not in (self._options.volumes or {}):
+                identity, path = ObjectId.of(program), (*at.split("."), "persistentVolumeClaim", "claimName")
+                message = (
+                    f"PersistentVolumeClaim {claim.claim_name} is a volume: its rows were not checked; "
+                    f"--volume {claim.claim_name}=FOLDER gives its files"
+                )
+                self._wrong.add(identity)
+                place = self._manifests.place(identity, path)
+                self._put(Severity.WARNING, Reason.DATASET_NOT_FOUND.value, message, identity, path, place)
+                return False
+        return True
 
     def _built(self, local: Local, program: PromptProgram) -> list[RunFailed]:
         from dspy_operator.runner.process import validate_process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import re
 import tempfile
@@ -20,9 +21,9 @@ from dspy_operator.contract.documents import Account, AccountEntry, Result
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.names import inline_file
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
-from dspy_operator.contract.runspec import Control, DatasetPart, Incumbent, Paths, RunSpec
+from dspy_operator.contract.runspec import Control, DatasetPart, Incumbent, Paths, RowsFile, RunSpec
 from dspy_operator.runner.journal import holds_answers, is_full, refuse_second_process
-from dspy_operator.runner.progress import write_bytes, write_json
+from dspy_operator.runner.progress import copy_file, write_bytes, write_json
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class Options:
     incumbent: Path | None = None
     resume: bool = False
     estimate: bool = False
+    volumes: Mapping[str, Path] | None = None
+    """PersistentVolumeClaim name -> folder with its files."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def prepare_run_of(options: Options, manifests: Manifests, run: OptimizationRun)
             control = _next_control(folder, control)
             write_json(folder / "run.json", spec.document())
             write_json(folder / "control.json", control.document())
-        _write_rows(spec.dataset, _rows(manifests, program))
+        _write_rows(spec.dataset, _rows(options, manifests, program))
     return Local(spec, control, folder, manifests, account)
 
 
@@ -115,7 +118,7 @@ def prepare_program(options: Options, manifests: Manifests, program: PromptProgr
         account = options.output.absolute() / f"{name}.account.json"
         spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account))
         write_json(folder / "run.json", spec.document())
-        _write_rows(spec.dataset, _rows(manifests, program))
+        _write_rows(spec.dataset, _rows(options, manifests, program))
     return Local(spec, Control.model_validate({"budget": {"calls": 1}}), folder, manifests, account)
 
 
@@ -151,12 +154,30 @@ def _surroundings(
     options: Options, manifests: Manifests, program: PromptProgram, folder: Path, account: Path
 ) -> Surroundings:
     urls, key_files = _endpoint_urls(options, manifests)
+    _check_volumes(options, manifests)
     paths = Paths(journal=str(folder / "journal.jsonl"), out=str(folder), control=str(folder / "control.json"))
     around = Surroundings(data_path="", paths=paths, urls=urls, key_files=key_files)
     around = _with_data_in(around, program, folder)
     incumbent = _incumbent(options.incumbent) if options.incumbent is not None else None
-    digest, test_digest = _digests(program, around, _rows(manifests, program))
+    digest, test_digest = _digests(program, around, _rows(options, manifests, program))
     return replace(around, dataset_digest=digest, incumbent=incumbent, test_looks=_account(account).looks(test_digest))
+
+
+def _check_volumes(options: Options, manifests: Manifests) -> None:
+    """A claim on the command line that no program reads from is a mistake."""
+    claims = {
+        source.persistent_volume_claim.claim_name
+        for program in manifests.programs.values()
+        for _, _, source in program.spec.dataset.sources()
+        if source.persistent_volume_claim is not None
+    }
+    for name in options.volumes or {}:
+        if name not in claims:
+            raise RunFailed(
+                Reason.INVALID_MANIFEST,
+                f"--volume {name}=...: no program reads from PersistentVolumeClaim {name} "
+                f"(there are: {', '.join(sorted(claims)) or 'none'})",
+            )
 
 
 def _incumbent(folder: Path) -> Incumbent:
@@ -207,15 +228,26 @@ def _endpoint_urls(options: Options, manifests: Manifests) -> tuple[dict[str, st
     return urls, key_files
 
 
-def _rows(manifests: Manifests, program: PromptProgram) -> Mapping[str, bytes]:
-    """Part ("" is the dataset's own) -> what its source holds."""
-    return {of.part: _content(manifests, program.metadata.namespace, of) for of in program.spec.dataset.sources()}
+def _rows(options: Options, manifests: Manifests, program: PromptProgram) -> Mapping[str, bytes | Path]:
+    """Part ("" is the dataset's own) -> what its source holds, or the file that does."""
+    namespace = program.metadata.namespace
+    return {of.part: _content(options, manifests, namespace, of) for of in program.spec.dataset.sources()}
 
 
-def _content(manifests: Manifests, namespace: str, of: PartSource) -> bytes:
+def _content(options: Options, manifests: Manifests, namespace: str, of: PartSource) -> bytes | Path:
     source = of.source
     if source.inline is not None:
         return source.inline.data.encode()
+    if (claim := source.persistent_volume_claim) is not None:
+        path = f"{of.path}.persistentVolumeClaim"
+        folder = (options.volumes or {}).get(claim.claim_name)
+        if folder is None:
+            message = f"PersistentVolumeClaim {claim.claim_name} is a volume; here --volume {claim.claim_name}=FOLDER gives its files"
+            raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{path}.claimName")
+        if not (folder / claim.path).is_file():
+            message = f"--volume {claim.claim_name}={folder}: there is no file {claim.path}"
+            raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{path}.path")
+        return (folder / claim.path).absolute()
     assert source.config_map is not None
     wanted = source.config_map
     data = manifests.config_maps.get((namespace, wanted.name))
@@ -232,25 +264,34 @@ def _content(manifests: Manifests, namespace: str, of: PartSource) -> bytes:
 
 def _with_data_in(around: Surroundings, program: PromptProgram, folder: Path) -> Surroundings:
     """The same with the rows of each part in `data`, `data-1`, `data-2` of this folder, as in a pod under /data."""
-    paths: dict[str, str] = {}
+    files: dict[str, RowsFile] = {}
     for number, (part, _, source) in enumerate(program.spec.dataset.sources()):
-        name = source.config_map.key if source.config_map else inline_file(program.spec.dataset.format, number)
-        paths[part] = str(folder / (f"data-{number}" if number else "data") / name)
-    return replace(around, data_path=paths.pop(""), part_paths=paths)
+        if source.config_map is not None:
+            name = source.config_map.key
+        elif source.persistent_volume_claim is not None:
+            name = Path(source.persistent_volume_claim.path).name
+        else:
+            name = inline_file(program.spec.dataset.format, number)
+        files[part] = RowsFile(path=str(folder / (f"data-{number}" if number else "data") / name))
+    return replace(around, data_path=files.pop("").path, part_files=files)
 
 
-def _write_rows(dataset: DatasetPart, rows: Mapping[str, bytes]) -> None:
+def _write_rows(dataset: DatasetPart, rows: Mapping[str, bytes | Path]) -> None:
+    """Keep what the run reads beside its journal: `verify` wants it, and a volume's file may change meanwhile."""
     paths = {"": dataset.path}
     for part, file in (("validation", dataset.split.validation), ("test", dataset.split.test)):
         if file is not None:
             paths[part] = file.path
     for part, content in rows.items():
         path = Path(paths[part])
-        if not path.is_file() or path.read_bytes() != content:
+        if isinstance(content, Path):
+            if not path.is_file() or not filecmp.cmp(path, content, shallow=False):
+                copy_file(content, path)
+        elif not path.is_file() or path.read_bytes() != content:
             write_bytes(path, content)
 
 
-def _digests(program: PromptProgram, around: Surroundings, rows: Mapping[str, bytes]) -> tuple[str, str]:
+def _digests(program: PromptProgram, around: Surroundings, rows: Mapping[str, bytes | Path]) -> tuple[str, str]:
     """(digest of the dataset, of its test part), as `validate` would see them.
 
     Read from a folder of the moment: rows that are refused must not replace those of a run that is there.

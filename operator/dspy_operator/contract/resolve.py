@@ -42,7 +42,9 @@ class Surroundings:
 
     data_path: str
     paths: Paths
-    part_paths: Mapping[str, str] = field(default_factory=dict)
+    data_root: str | None = None
+    """The volume's folder, where the rows are on one that others write to."""
+    part_files: Mapping[str, RowsFile] = field(default_factory=dict)
     """validation, test -> the file of a part that has a source of its own."""
     urls: Mapping[str, str] = field(default_factory=dict)
     """`namespace/name` of an endpoint -> its URL, where the object itself does not say it."""
@@ -146,9 +148,9 @@ def dataset_part(program: PromptProgram, around: Surroundings, digest: str | Non
     dataset = program.spec.dataset
     split = dataset.split
     by_hash = split.hash if split else None
-    files = {part: RowsFile(path=path) for part, path in around.part_paths.items()}
     return DatasetPart(
         path=around.data_path,
+        root=around.data_root,
         format=dataset.format,
         fields=dataset.fields or {},
         split=SplitPart(
@@ -157,8 +159,8 @@ def dataset_part(program: PromptProgram, around: Surroundings, digest: str | Non
             column=split.column.name if split and split.column else None,
             group_by=by_hash.group_by if by_hash else None,
             stratify_by=by_hash.stratify_by if by_hash else None,
-            validation=files.get("validation"),
-            test=files.get("test"),
+            validation=around.part_files.get("validation"),
+            test=around.part_files.get("test"),
         ),
         limit=dataset.limit,
         export_rows=True if dataset.export_rows is None else dataset.export_rows,

@@ -60,6 +60,8 @@ class RowsFile(Document):
     """A file of rows, where a part has one of its own."""
 
     path: str
+    root: str | None = None
+    """Folder that the file must lie in, links followed: a volume that others write to. None: any."""
     sha256: str | None = None
 
 
@@ -83,6 +85,8 @@ class DatasetPart(Document):
     """Where the rows are in the pod, and how they are read."""
 
     path: str
+    root: str | None = None
+    """As of RowsFile."""
     format: Literal["JSONL", "JSON", "CSV"] = "JSONL"
     fields: dict[str, str] = {}
     split: SplitPart

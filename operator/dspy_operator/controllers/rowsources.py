@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dspy_operator.api.dataset import Dataset
 from dspy_operator.contract import names
+from dspy_operator.contract.runspec import RowsFile
 from dspy_operator.controllers.runnerpod import DataMount
 
 
@@ -32,11 +33,10 @@ def inline_rows(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def part_paths(dataset: Dataset, mounts: Sequence[DataMount]) -> Mapping[str, str]:
-    """validation, test -> the file in the pod of a part that has a source of its own."""
-    parts = [part for part, _, _ in dataset.sources()]
-    return {
-        part: f"{names.data_folder(number)}/{mount.file}"
-        for number, (part, mount) in enumerate(zip(parts, mounts, strict=True))
-        if part
-    }
+def files_of(dataset: Dataset, mounts: Sequence[DataMount]) -> dict[str, RowsFile]:
+    """Part ("" is the dataset's own) -> its file in the pod."""
+    found = {}
+    for number, ((part, _, _), mount) in enumerate(zip(dataset.sources(), mounts, strict=True)):
+        folder = names.data_folder(number)
+        found[str(part)] = RowsFile(path=f"{folder}/{mount.file}", root=folder if mount.claim else None)
+    return found

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from dspy_operator.contract.exits import Reason, RunFailed
+from dspy_operator.contract.runspec import RowsFile
 
 Format = Literal["JSONL", "JSON", "CSV"]
 
@@ -59,28 +61,26 @@ def word_for(format_: Format) -> str:
     return "item" if format_ == "JSON" else "line"
 
 
-def read_records(
-    path: Path, format_: Format, *, sha256: str | None = None, field: str = "spec.dataset.source"
-) -> Iterator[Record | Broken]:
+def read_records(file: RowsFile, format_: Format, *, field: str = "spec.dataset.source") -> Iterator[Record | Broken]:
     """The records of a file, in its order; gzip is known by its first two bytes.
 
     JSONL: an object a line; empty lines are none. JSON: one list of objects. CSV: RFC 4180 with commas and double quotes; the
     first record names the columns, of which those without a name are left out. All are UTF-8; a byte order mark is no mistake.
 
     Args:
-        path: the file.
+        file: where it is; `sha256` is of the file as it lies there.
         format_: how it is written.
-        sha256: of the file as it lies there, in lower case; None where nobody knows it.
         field: path of the field that names the file.
     Raises:
         RunFailed: DatasetNotFound when the file is not there; InvalidDataset when it is another one, is damaged or too large, or
             is so far from its format that nobody could say where a record begins.
     """
+    path = Path(file.path)
     try:
-        with _opened(path) as file:
-            if sha256 is not None:
-                _check_sha256(file, wanted=sha256)
-            for count, record in enumerate(_READERS[format_](_Bytes(_plain(file))), start=1):
+        with _opened(path, file.root) as opened:
+            if file.sha256 is not None:
+                _check_sha256(opened, wanted=file.sha256.lower())
+            for count, record in enumerate(_READERS[format_](_Bytes(_plain(opened))), start=1):
                 if count > MAX_RECORDS:
                     raise _Refused(f"has more than {MAX_RECORDS:,} records")
                 if record is not None:
@@ -350,7 +350,10 @@ _READERS: Mapping[Format, Callable[[_Bytes], Iterator[Record | Broken | None]]] 
 # --- the file -------------------------------------------------------------------------------------------------------
 
 
-def _opened(path: Path) -> io.BufferedReader:
+def _opened(path: Path, root: str | None) -> io.BufferedReader:
+    # Whoever writes to a volume must not have a file of the pod's quoted in a message: a key, a token.
+    if root is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        raise _Refused("is a link to what is not on its volume")
     try:
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):

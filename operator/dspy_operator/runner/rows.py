@@ -128,7 +128,7 @@ def read_rows(dataset: DatasetPart, *, inputs: Sequence[str], outputs: Sequence[
         coerce=_of_cells(coerce) if dataset.format == "CSV" else coerce,
         limit=dataset.limit,
     )
-    own = RowsFile(path=dataset.path, sha256=dataset.sha256)
+    own = RowsFile(path=dataset.path, root=dataset.root, sha256=dataset.sha256)
     if how.type != "Sources":
         reader.read(own, dataset.format, Source(word))
         return reader.result()
@@ -194,8 +194,7 @@ class _Reader:
         wanted, seen = set(self._paths.values()), set[str]()
         objects = rows = 0
         first: Dropped | None = None
-        sha256 = file.sha256.lower() if file.sha256 else None
-        for record in read_records(path, format_, sha256=sha256, field=field):
+        for record in read_records(file, format_, field=field):
             try:
                 if isinstance(record, Broken):
                     raise ValueError(record.why)

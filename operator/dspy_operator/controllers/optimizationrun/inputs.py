@@ -158,9 +158,12 @@ def freeze(
         image=image,
         uids={role: str(endpoints[of].body["metadata"]["uid"]) for role, of in roles.items() if of in endpoints},
     )
+    files = rowsources.files_of(dataset, mounts.data)
+    own = files.pop("")
     around = Surroundings(
-        data_path=mounts.data_path,
-        part_paths=rowsources.part_paths(dataset, mounts.data),
+        data_path=own.path,
+        data_root=own.root,
+        part_files=files,
         paths=_paths(""),
         urls={key: endpoint.url for key, endpoint in endpoints.items()},
         key_files=key_files,
