@@ -103,7 +103,7 @@ def test_validate_warns_of_a_volume_that_it_was_not_given(tmp_path: Path) -> Non
     assert [(each["severity"], each["reason"], each["path"]) for each in found] == [
         ("warning", "DatasetNotFound", "spec.dataset.source.persistentVolumeClaim.claimName")
     ]
-    assert "its rows were not checked; --volume tickets=FOLDER gives its files" in found[0]["message"]
+    assert "the rows were not checked; --volume tickets=FOLDER gives its files" in found[0]["message"]
     done = validated(folder, "--volume", f"tickets={volume}")
     assert done.code == 0
     assert "sentiment: valid, 36 rows" in done.stdout

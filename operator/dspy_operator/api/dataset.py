@@ -75,7 +75,9 @@ class HTTPSource(ApiModel):
     url: Annotated[str, Field(min_length=8, max_length=2048, pattern=HTTP_URL)] = spec_field(
         INPUT, "Where they are; no password in it."
     )
-    sha256: Sha256 | None = spec_field(INPUT, "The sha256 of what is there; unset takes whatever it is.", default=None)
+    sha256: Sha256 | None = spec_field(
+        INPUT, "The sha256 of what is sent; unset takes whatever is there at validation.", default=None
+    )
     headers_secret: SecretName | None = spec_field(
         EXECUTION, "Secret whose keys are sent as headers, for example Authorization.", default=None
     )

@@ -34,16 +34,23 @@ class Checked:
         return next((int(EXIT_OF[Reason(error.reason)]) for error in errors), int(Exit.COMPLETED))
 
 
-def check(paths: Sequence[Path], output: Path, volumes: Mapping[str, Path] | None = None) -> Checked:
+def check(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    volumes: Mapping[str, Path] | None = None,
+    secrets: Mapping[str, Path] | None = None,
+) -> Checked:
     """Check every object of these files, and write each right program's baseline revision into `output`.
 
     Args:
         volumes: PersistentVolumeClaim name -> folder with its files.
+        secrets: name of a Secret that rows need -> folder with its keys.
     """
     manifests, problems = survey_manifests(paths)
     checked = Checked(list(map(Finding.of, problems)))
     checked.findings += _not_looked_at(manifests, paths)
-    check_ = _Check(Options(paths, output, volumes=volumes), manifests, checked)
+    check_ = _Check(Options(paths, output, volumes=volumes, secrets=secrets), manifests, checked)
     for program in manifests.programs.values():
         check_.program(program)
     for run in manifests.runs.values():
@@ -75,7 +82,7 @@ class _Check:
         path = ("spec", "target", "endpoint", "name")
         self._look_for(program, path, "ModelEndpoint", target.namespace or program.metadata.namespace, target.name)
         problems = list(_program_problems(program))
-        if not problems and self._has_volumes(program):
+        if not problems and self._has_rows(program):
             try:
                 local = prepare_program(self._options, self._manifests, program)
             except RunFailed as failure:
@@ -85,19 +92,24 @@ class _Check:
         for problem in problems:
             self._add(program, problem)
 
-    def _has_volumes(self, program: PromptProgram) -> bool:
-        """Whether the rows are at hand; a volume is in the cluster."""
+    def _has_rows(self, program: PromptProgram) -> bool:
+        """Whether the rows are at hand: volumes and Secrets are in the cluster."""
         for _, at, source in program.spec.dataset.sources():
-            claim = source.persistent_volume_claim
+            claim, http = source.persistent_volume_claim, source.http
+            secret = http.headers_secret if http is not None else None
+            path: FieldPath = ()
             if claim is not None and claim.claim_name not in (self._options.volumes or {}):
-                identity, path = ObjectId.of(program), (*at.split("."), "persistentVolumeClaim", "claimName")
-                message = (
-                    f"PersistentVolumeClaim {claim.claim_name} is a volume: its rows were not checked; "
-                    f"--volume {claim.claim_name}=FOLDER gives its files"
-                )
+                what, flag = f"PersistentVolumeClaim {claim.claim_name}", f"--volume {claim.claim_name}=FOLDER"
+                path, reason = ("persistentVolumeClaim", "claimName"), Reason.DATASET_NOT_FOUND
+            elif secret is not None and secret.name not in (self._options.secrets or {}):
+                what, flag = f"Secret {secret.name}", f"--secret {secret.name}=FOLDER"
+                path, reason = ("http", "headersSecret", "name"), Reason.SECRET_MISSING
+            if path:
+                identity, path = ObjectId.of(program), (*at.split("."), *path)
+                message = f"{what} is in the cluster: the rows were not checked; {flag} gives its files"
                 self._wrong.add(identity)
                 place = self._manifests.place(identity, path)
-                self._put(Severity.WARNING, Reason.DATASET_NOT_FOUND.value, message, identity, path, place)
+                self._put(Severity.WARNING, reason.value, message, identity, path, place)
                 return False
         return True
 

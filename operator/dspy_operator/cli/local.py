@@ -13,15 +13,15 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from dspy_operator.api.dataset import PartSource
+from dspy_operator.api.dataset import HTTPSource, PartSource
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, one_run, read_manifests
 from dspy_operator.contract.documents import Account, AccountEntry, Result
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.contract.names import inline_file
+from dspy_operator.contract.names import inline_file, url_file
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
-from dspy_operator.contract.runspec import Control, DatasetPart, Incumbent, Paths, RowsFile, RunSpec
+from dspy_operator.contract.runspec import Control, DatasetPart, HTTPRows, Incumbent, Paths, RowsFile, RunSpec
 from dspy_operator.runner.journal import holds_answers, is_full, refuse_second_process
 from dspy_operator.runner.progress import copy_file, write_bytes, write_json
 
@@ -57,6 +57,8 @@ class Options:
     estimate: bool = False
     volumes: Mapping[str, Path] | None = None
     """PersistentVolumeClaim name -> folder with its files."""
+    secrets: Mapping[str, Path] | None = None
+    """Name of a Secret that a source of rows names -> folder with its keys."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,17 @@ def prepare_run_of(options: Options, manifests: Manifests, run: OptimizationRun)
     """The same for one run of manifests that were read."""
     if options.estimate:
         run = run.model_copy(update={"spec": run.spec.model_copy(update={"mode": "Estimate"})})
-    with _placed(options, manifests, run.metadata.namespace, run.metadata.name, run.spec.program_ref.name):
+    with (
+        _placed(options, manifests, run.metadata.namespace, run.metadata.name, run.spec.program_ref.name),
+        tempfile.TemporaryDirectory() as fetched,
+    ):
         program = _program_of(manifests, run)
         estimate = run.spec.mode == "Estimate"
         # A name of ours has no dot: these folders are nobody's run.
         folder = options.output.absolute() / f"{run.metadata.name}{'.estimate' if estimate else ''}"
         account = options.output.absolute() / f"{program.metadata.name}.account.json"
-        around = _surroundings(options, manifests, program, folder, account)
+        rows = _rows(options, manifests, program, folder, Path(fetched))
+        around = _surroundings(options, manifests, program, folder, account, rows)
         endpoints = {f"{namespace}/{name}": endpoint for (namespace, name), endpoint in manifests.endpoints.items()}
         spec = resolve(run, program, endpoints, around)
         control = control_of(run, endpoints)
@@ -106,19 +112,23 @@ def prepare_run_of(options: Options, manifests: Manifests, run: OptimizationRun)
             control = _next_control(folder, control)
             write_json(folder / "run.json", spec.document())
             write_json(folder / "control.json", control.document())
-        _write_rows(spec.dataset, _rows(options, manifests, program))
+        _write_rows(spec.dataset, rows)
     return Local(spec, control, folder, manifests, account)
 
 
 def prepare_program(options: Options, manifests: Manifests, program: PromptProgram) -> Local:
     """The same for the validation of a program, in `OUTPUT/<program>.baseline/`; no run is needed."""
     name = program.metadata.name
-    with _placed(options, manifests, program.metadata.namespace, "", name):
+    with (
+        _placed(options, manifests, program.metadata.namespace, "", name),
+        tempfile.TemporaryDirectory() as fetched,
+    ):
         folder = options.output.absolute() / f"{name}.baseline"
         account = options.output.absolute() / f"{name}.account.json"
-        spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account))
+        rows = _rows(options, manifests, program, folder, Path(fetched))
+        spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account, rows))
         write_json(folder / "run.json", spec.document())
-        _write_rows(spec.dataset, _rows(options, manifests, program))
+        _write_rows(spec.dataset, rows)
     return Local(spec, Control.model_validate({"budget": {"calls": 1}}), folder, manifests, account)
 
 
@@ -151,7 +161,12 @@ def _program_of(manifests: Manifests, run: OptimizationRun) -> PromptProgram:
 
 
 def _surroundings(
-    options: Options, manifests: Manifests, program: PromptProgram, folder: Path, account: Path
+    options: Options,
+    manifests: Manifests,
+    program: PromptProgram,
+    folder: Path,
+    account: Path,
+    rows: Mapping[str, bytes | Path],
 ) -> Surroundings:
     urls, key_files = _endpoint_urls(options, manifests)
     _check_volumes(options, manifests)
@@ -159,7 +174,7 @@ def _surroundings(
     around = Surroundings(data_path="", paths=paths, urls=urls, key_files=key_files)
     around = _with_data_in(around, program, folder)
     incumbent = _incumbent(options.incumbent) if options.incumbent is not None else None
-    digest, test_digest = _digests(program, around, _rows(options, manifests, program))
+    digest, test_digest = _digests(program, around, rows)
     return replace(around, dataset_digest=digest, incumbent=incumbent, test_looks=_account(account).looks(test_digest))
 
 
@@ -228,10 +243,42 @@ def _endpoint_urls(options: Options, manifests: Manifests) -> tuple[dict[str, st
     return urls, key_files
 
 
-def _rows(options: Options, manifests: Manifests, program: PromptProgram) -> Mapping[str, bytes | Path]:
-    """Part ("" is the dataset's own) -> what its source holds, or the file that does."""
-    namespace = program.metadata.namespace
-    return {of.part: _content(options, manifests, namespace, of) for of in program.spec.dataset.sources()}
+def _rows(
+    options: Options, manifests: Manifests, program: PromptProgram, folder: Path, fetched: Path
+) -> Mapping[str, bytes | Path]:
+    """Part ("" is the dataset's own) -> what its source holds, or the file that does.
+
+    Args:
+        folder: of the run; what a URL gave to it is not asked for again where it is resumed.
+        fetched: of the moment, for what a URL gives now.
+    """
+    kept = _files_in(folder, program)
+    found: dict[str, bytes | Path] = {}
+    for of in program.spec.dataset.sources():
+        before = Path(kept[of.part].path)
+        if of.source.http is None:
+            found[of.part] = _content(options, manifests, program.metadata.namespace, of)
+        elif options.resume and before.is_file():
+            found[of.part] = before
+        else:
+            found[of.part] = _fetched(options, of, of.source.http, fetched / of.part / before.name)
+    return found
+
+
+def _fetched(options: Options, of: PartSource, http: HTTPSource, path: Path) -> Path:
+    from dspy_operator.runner.fetch import fetch
+
+    secret = http.headers_secret.name if http.headers_secret is not None else None
+    folder = (options.secrets or {}).get(secret) if secret is not None else None
+    if secret is not None and folder is None:
+        raise RunFailed(
+            Reason.SECRET_MISSING,
+            f"Secret {secret} is in the cluster; here --secret {secret}=FOLDER gives its keys, each a file",
+            path=f"{of.path}.http.headersSecret.name",
+        )
+    asked = HTTPRows(url=http.url, headers_folder=str(folder) if folder else None, headers_secret=secret)
+    fetch(RowsFile(path=str(path), sha256=http.sha256, http=asked), field=of.path)
+    return path
 
 
 def _content(options: Options, manifests: Manifests, namespace: str, of: PartSource) -> bytes | Path:
@@ -263,27 +310,31 @@ def _content(options: Options, manifests: Manifests, namespace: str, of: PartSou
 
 
 def _with_data_in(around: Surroundings, program: PromptProgram, folder: Path) -> Surroundings:
-    """The same with the rows of each part in `data`, `data-1`, `data-2` of this folder, as in a pod under /data."""
+    files = _files_in(folder, program)
+    return replace(around, data_path=files[""].path, files=files)
+
+
+def _files_in(folder: Path, program: PromptProgram) -> dict[str, RowsFile]:
+    """The rows of each part in `data`, `data-1`, `data-2` of this folder, as in a pod under /data."""
     files: dict[str, RowsFile] = {}
     for number, (part, _, source) in enumerate(program.spec.dataset.sources()):
         if source.config_map is not None:
             name = source.config_map.key
         elif source.persistent_volume_claim is not None:
             name = Path(source.persistent_volume_claim.path).name
+        elif source.http is not None:
+            name = url_file(source.http.url)
         else:
             name = inline_file(program.spec.dataset.format, number)
         files[part] = RowsFile(path=str(folder / (f"data-{number}" if number else "data") / name))
-    return replace(around, data_path=files.pop("").path, part_files=files)
+    return files
 
 
 def _write_rows(dataset: DatasetPart, rows: Mapping[str, bytes | Path]) -> None:
     """Keep what the run reads beside its journal: `verify` wants it, and a volume's file may change meanwhile."""
-    paths = {"": dataset.path}
-    for part, file in (("validation", dataset.split.validation), ("test", dataset.split.test)):
-        if file is not None:
-            paths[part] = file.path
+    files = dataset.files()
     for part, content in rows.items():
-        path = Path(paths[part])
+        path = Path(files[part].path)
         if isinstance(content, Path):
             if not path.is_file() or not filecmp.cmp(path, content, shallow=False):
                 copy_file(content, path)

@@ -41,6 +41,12 @@ Volumes = Annotated[
         "--volume", metavar="CLAIM=FOLDER", help="Folder with the files of a PersistentVolumeClaim that has rows."
     ),
 ]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret", metavar="NAME=FOLDER", help="Folder with the keys of a Secret that rows need, each a file."
+    ),
+]
 Plain = Annotated[
     bool, typer.Option("--json", help="JSON lines instead of a progress bar; the default where stdout is no terminal.")
 ]
@@ -60,6 +66,7 @@ def run(
         typer.Option("--api-key-file", metavar="NAME=FILE", help="File with the API key of a ModelEndpoint."),
     ] = None,
     volume: Volumes = None,
+    secret: Secrets = None,
     incumbent: Annotated[
         Path | None,
         typer.Option("--incumbent", help="Folder of the revision that is served now; the candidate must beat it."),
@@ -87,6 +94,7 @@ def run(
         resume,
         estimate,
         _volumes(volume),
+        _secrets(secret),
     )
     terminal = sys.stdout.isatty() and not plain
     log = logging.getLogger("dspy_operator.run")
@@ -138,6 +146,7 @@ def validate(
     paths: Paths,
     output: Output = Path("out"),
     volume: Volumes = None,
+    secret: Secrets = None,
     format_: Annotated[
         Format,
         typer.Option(
@@ -162,7 +171,7 @@ def validate(
     _fix_hash_seed()
     from dspy_operator.cli.check import check
 
-    checked = check(paths, output, _volumes(volume))
+    checked = check(paths, output, volumes=_volumes(volume), secrets=_secrets(secret))
     match format_:
         case Format.JSON:
             _say(as_json(checked.findings))
@@ -263,6 +272,11 @@ def _fix_hash_seed() -> None:
 def _volumes(given: list[str] | None) -> dict[str, Path]:
     pairs = _pairs("--volume", "CLAIM=FOLDER", given, of="PersistentVolumeClaim")
     return {name: Path(folder) for name, folder in pairs.items()}
+
+
+def _secrets(given: list[str] | None) -> dict[str, Path]:
+    pairs = _pairs("--secret", "NAME=FOLDER", given, of="Secret")
+    return {name: Path(folder).absolute() for name, folder in pairs.items()}
 
 
 def _pairs(flag: str, form: str, given: list[str] | None, *, of: str = "ModelEndpoint") -> dict[str, str]:

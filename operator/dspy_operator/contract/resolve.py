@@ -42,10 +42,8 @@ class Surroundings:
 
     data_path: str
     paths: Paths
-    data_root: str | None = None
-    """The volume's folder, where the rows are on one that others write to."""
-    part_files: Mapping[str, RowsFile] = field(default_factory=dict)
-    """validation, test -> the file of a part that has a source of its own."""
+    files: Mapping[str, RowsFile] = field(default_factory=dict)
+    """Part ("" is the dataset's own) -> its file; what is not here is at `data_path`."""
     urls: Mapping[str, str] = field(default_factory=dict)
     """`namespace/name` of an endpoint -> its URL, where the object itself does not say it."""
     key_files: Mapping[str, str] = field(default_factory=dict)
@@ -148,9 +146,12 @@ def dataset_part(program: PromptProgram, around: Surroundings, digest: str | Non
     dataset = program.spec.dataset
     split = dataset.split
     by_hash = split.hash if split else None
+    own = around.files.get("") or RowsFile(path=around.data_path)
     return DatasetPart(
-        path=around.data_path,
-        root=around.data_root,
+        path=own.path,
+        root=own.root,
+        http=own.http,
+        sha256=own.sha256,
         format=dataset.format,
         fields=dataset.fields or {},
         split=SplitPart(
@@ -159,8 +160,8 @@ def dataset_part(program: PromptProgram, around: Surroundings, digest: str | Non
             column=split.column.name if split and split.column else None,
             group_by=by_hash.group_by if by_hash else None,
             stratify_by=by_hash.stratify_by if by_hash else None,
-            validation=around.part_files.get("validation"),
-            test=around.part_files.get("test"),
+            validation=around.files.get("validation"),
+            test=around.files.get("test"),
         ),
         limit=dataset.limit,
         export_rows=True if dataset.export_rows is None else dataset.export_rows,

@@ -46,6 +46,10 @@ class DataMount(_Mount):
     config_map: str | None = None
     claim: str | None = None
     """PersistentVolumeClaim, mounted as a whole, read-only."""
+    fetched: bool = False
+    """The pod gets it from a URL: nothing is mounted."""
+    headers: str | None = None
+    """Secret with the headers that it asks with."""
 
 
 class Mounts(_Mount):
@@ -323,8 +327,12 @@ def _volumes(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     where = {"spec": names.SPEC_FOLDER, "work": names.WORK_FOLDER, "tmp": "/tmp"}
     for number, data in enumerate(mounts.data):
         volume = f"data-{number}" if number else "data"
-        volumes.append(_data(volume, data, pod.spec_name))
-        where[volume] = names.data_folder(number)
+        if not data.fetched:
+            volumes.append(_data(volume, data, pod.spec_name))
+            where[volume] = names.data_folder(number)
+        elif data.headers is not None:
+            volumes.append({"name": f"headers-{number}", "secret": {"secretName": data.headers, "optional": True}})
+            where[f"headers-{number}"] = names.headers_folder(number)
     if mounts.incumbent is not None:
         volumes.append({"name": "incumbent", "configMap": {"name": mounts.incumbent}})
         where["incumbent"] = names.INCUMBENT_FOLDER

@@ -100,6 +100,9 @@ def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:
     rows = read_rows(spec.dataset, inputs=inputs, outputs=outputs, coerce=lambda name, value: types[name].coerce(value))
     parts = split(rows.rows, spec.dataset.split)
     if spec.dataset.digest is not None and spec.dataset.digest != parts.digest:
+        for file in spec.dataset.files().values():
+            if file.http is not None:
+                Path(file.path).unlink(missing_ok=True)  # the next try asks again, and may be told the right ones
         raise RunFailed(
             Reason.INVALID_DATASET,
             f"the rows changed since they were validated ({spec.dataset.digest} then, {parts.digest} now)",

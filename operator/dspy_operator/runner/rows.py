@@ -115,7 +115,7 @@ def read_rows(dataset: DatasetPart, *, inputs: Sequence[str], outputs: Sequence[
         coerce: makes a value of the field's type. A cell of CSV is given to it as the text that it is, and where that is
             refused as the JSON value that it spells.
     Raises:
-        RunFailed: DatasetNotFound when the file is not there; InvalidDataset when it cannot be read (`read_records`), `fields`
+        RunFailed: DatasetNotFound when the file is not there; what `fetch` raises; InvalidDataset when it cannot be read (`read_records`), `fields`
             names no field of the signature, a column is in no row, no record is a row, or one row stands in two parts.
     """
     fields = (*inputs, *outputs)
@@ -128,15 +128,11 @@ def read_rows(dataset: DatasetPart, *, inputs: Sequence[str], outputs: Sequence[
         coerce=_of_cells(coerce) if dataset.format == "CSV" else coerce,
         limit=dataset.limit,
     )
-    own = RowsFile(path=dataset.path, root=dataset.root, sha256=dataset.sha256)
-    if how.type != "Sources":
-        reader.read(own, dataset.format, Source(word))
-        return reader.result()
-    reader.read(own, dataset.format, Source(word), part="train" if how.validation else "dev")
-    for part, file in (("validation", how.validation), ("test", how.test)):
-        if file is not None:
-            field = f"spec.dataset.split.sources.{part}"
-            reader.read(file, dataset.format, Source(word, part), part=part, field=field)
+    files = dataset.files()
+    for part, file in files.items():
+        field = f"spec.dataset.split.sources.{part}" if part else "spec.dataset.source"
+        named = part if part or how.type != "Sources" else "train" if "validation" in files else "dev"
+        reader.read(file, dataset.format, Source(word, part), part=named or None, field=field)
     return reader.result()
 
 
@@ -178,8 +174,8 @@ class _Reader:
         format_: Format,
         source: Source,
         *,
-        part: str | None = None,
-        field: str = "spec.dataset.source",
+        part: str | None,
+        field: str,
     ) -> None:
         """All rows of one file.
 
@@ -190,6 +186,10 @@ class _Reader:
             RunFailed: when the file cannot be read, a column is in no record, or no record is a row.
         """
         path = Path(file.path)
+        if file.http is not None:
+            from dspy_operator.runner.fetch import fetch  # brings httpx, which few runs need
+
+            fetch(file, field=field)
         columns: dict[str, None] = {}
         wanted, seen = set(self._paths.values()), set[str]()
         objects = rows = 0

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from dspy_operator.api.dataset import Dataset
 from dspy_operator.contract import names
 from dspy_operator.contract.runspec import RunSpec
-from dspy_operator.controllers import runnerpod
+from dspy_operator.controllers import rowsources, runnerpod
 from dspy_operator.controllers.runnerpod import DataMount, KeyRef, Mounts, Owner, Pod
 from tests.unit.optimizationrun.builders import a_cluster, a_run_is, an_endpoint_is
 from tests.unit.optimizationrun.cluster import NAMESPACE, Cluster
@@ -209,3 +210,29 @@ def _spec(cluster: Cluster) -> dict[str, Any]:
 
 def _component(body: dict[str, Any]) -> str:
     return str((body["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT, ""))
+
+
+def test_a_snapshot_of_a_url_is_of_the_rows_that_were_validated() -> None:
+    """Other rows from the same URL lie elsewhere on the journal's volume; the same ones are found there again."""
+    http = {"url": "https://data.example/rows.jsonl"}
+    dataset = Dataset.model_validate({"source": {"type": "HTTP", "http": http}, "format": "JSONL"})
+    mounts = rowsources.mounts_of(dataset)
+    first, same, other = (
+        rowsources.files_of(dataset, mounts, digest=digest)[""].path for digest in ("v1:a", "v1:a", "v1:b")
+    )
+    assert first == same != other
+    assert first.startswith("/work/rows/") and first.endswith("/rows.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("url", "want"),
+    [
+        ("https://a.example/x/rows.csv.gz?token=1", "rows.csv.gz"),
+        ("https://a.example", "a.example"),
+        ("https://a.example/x/%2e%2e/..", "rows"),
+        ("https://a.example/a%2Fb", "a_2Fb"),
+        ("https://a.example/x/", "x"),
+    ],
+)
+def test_a_snapshot_is_named_as_the_url_ends(url: str, want: str) -> None:
+    assert names.url_file(url) == want

@@ -633,3 +633,48 @@ def test_each_source_is_waited_for_mounted_and_noticed_when_it_changes() -> None
     cluster.pass_time(minutes=10)
     cluster.settle()
     assert cluster.jobs()[-1] == "pp-triage-2"
+
+
+OVER_HTTP = {
+    "dataset.source": {
+        "type": "HTTP",
+        "http": {"url": "https://data.example/t/rows.csv.gz?x=1", "headersSecret": {"name": "token"}},
+    },
+    "dataset.format": "CSV",
+}
+
+
+def test_rows_of_a_url_are_fetched_by_the_pod_with_the_secrets_headers_as_files() -> None:
+    cluster = Cluster()
+    cluster.apply_program(OVER_HTTP)
+    cluster.settle()
+    spec = RunSpec.model_validate_json(cluster.objects["ConfigMap", "pp-triage-1-spec"]["data"]["run.json"])
+    assert spec.dataset.path.startswith("/work/rows/") and spec.dataset.path.endswith("/rows.csv.gz")
+    assert spec.dataset.http is not None
+    assert (spec.dataset.http.headers_folder, spec.dataset.http.headers_secret) == ("/secrets/data-0", "token")
+    pod = cluster.job["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert "data" not in volumes
+    assert volumes["headers-0"]["secret"] == {"secretName": "token", "optional": True}
+    (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "headers-0"]
+    assert mount == {"name": "headers-0", "mountPath": "/secrets/data-0", "readOnly": True}
+
+
+@pytest.mark.parametrize("reason", [Reason.SECRET_MISSING, Reason.DATASET_NOT_FOUND])
+def test_what_only_a_pod_can_see_is_waited_for_without_an_end(reason: Reason) -> None:
+    cluster = Cluster()
+    cluster.apply_program(OVER_HTTP)
+    cluster.settle()
+    for tries in range(1, 8):
+        cluster.pod_reports(reason=reason, message="not there")
+        cluster.job_ends(complete=False)
+        cluster.settle()
+        assert cluster.condition("Accepted")[:2] == ("Unknown", ProgramReason.VALIDATING)
+        assert f"try {tries} failed: {reason}: not there; the next follows in " in cluster.condition("Accepted")[2]
+        cluster.pass_time(minutes=5)
+        cluster.settle()
+        assert cluster.jobs() == [f"pp-triage-{tries + 1}"]
+    cluster.pod_reports()
+    cluster.job_ends()
+    cluster.settle()
+    assert cluster.says("Accepted") == ("True", ProgramReason.ACCEPTED)

@@ -158,17 +158,15 @@ def freeze(
         image=image,
         uids={role: str(endpoints[of].body["metadata"]["uid"]) for role, of in roles.items() if of in endpoints},
     )
-    files = rowsources.files_of(dataset, mounts.data)
-    own = files.pop("")
+    validated = (program_status.get("dataset") or {}).get("digest")
     around = Surroundings(
-        data_path=own.path,
-        data_root=own.root,
-        part_files=files,
+        data_path=mounts.data_path,
+        files=rowsources.files_of(dataset, mounts.data, digest=validated),
         paths=_paths(""),
         urls={key: endpoint.url for key, endpoint in endpoints.items()},
         key_files=key_files,
         model_digests={key: found for key, endpoint in endpoints.items() if (found := endpoint.model_digest)},
-        dataset_digest=(program_status.get("dataset") or {}).get("digest"),
+        dataset_digest=validated,
         incumbent=Incumbent(revision=incumbent, path=names.INCUMBENT_FOLDER) if incumbent else None,
         test_looks=looks,
         attempt=attempt,

@@ -28,9 +28,9 @@ def frozen(owner: runnerpod.Owner, program: PromptProgram, settings: Settings, *
     """
     mounts = _mounts(program, settings)
     dataset = program.spec.dataset
-    files = rowsources.files_of(dataset, mounts.data)
-    own = files.pop("")
-    around = Surroundings(data_path=own.path, data_root=own.root, part_files=files, paths=PATHS, attempt=attempt)
+    around = Surroundings(
+        data_path=mounts.data_path, files=rowsources.files_of(dataset, mounts.data), paths=PATHS, attempt=attempt
+    )
     spec = runnerpod.spec_config_map(
         owner,
         names.validation_spec(owner.name, attempt),
