@@ -91,14 +91,20 @@ def test_retry_after_is_honoured_up_to_a_bound(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("status", "asked", "want"),
-    [(404, 1, "/a.jsonl answers HTTP 404"), (403, 1, "HTTP 403"), (500, 5, "does not answer: HTTP 500, 5 times")],
+    ("status", "asked", "reason", "want"),
+    [
+        (404, 1, Reason.DATASET_NOT_FOUND, "/a.jsonl answers HTTP 404"),
+        (403, 1, Reason.DATASET_NOT_FOUND, "/a.jsonl answers HTTP 403"),
+        (500, 5, Reason.ENDPOINT_UNAVAILABLE, "/a.jsonl does not answer: HTTP 500, 5 times"),
+    ],
 )
-def test_a_server_that_does_not_give_it_is_named(tmp_path: Path, status: int, asked: int, want: str) -> None:
+def test_a_server_that_does_not_give_it_is_named(
+    tmp_path: Path, status: int, asked: int, reason: Reason, want: str
+) -> None:
     with file_server(lambda path, count: Answer(status, b"<html>secret page</html>")) as server:
         failed = failure(tmp_path, f"{server.url}/a.jsonl?signature=xyz")
         assert len(server.asked) == asked
-    assert (failed.reason, failed.path) == (Reason.DATASET_NOT_FOUND, f"{FIELD}.http.url")
+    assert (failed.reason, failed.path) == (reason, f"{FIELD}.http.url")
     assert want in failed.message
     assert "xyz" not in failed.message and "secret page" not in failed.message
 
@@ -107,7 +113,7 @@ def test_nobody_at_the_address_is_told(tmp_path: Path) -> None:
     with file_server(lambda path, count: Answer()) as server:
         url = server.url
     failed = failure(tmp_path, url)
-    assert failed.reason is Reason.DATASET_NOT_FOUND
+    assert failed.reason is Reason.ENDPOINT_UNAVAILABLE
     assert "does not answer: ConnectError: " in failed.message and failed.message.endswith("5 times")
 
 

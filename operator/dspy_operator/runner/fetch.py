@@ -52,7 +52,7 @@ def fetch(file: RowsFile, *, field: str) -> None:
         file: with `http`.
         field: path of the source's field.
     Raises:
-        RunFailed: DatasetNotFound when the server does not give it; SecretMissing when the headers are not there; InvalidDataset
+        RunFailed: DatasetNotFound when the server does not give it, EndpointUnavailable when it does not answer; SecretMissing when the headers are not there; InvalidDataset
             when it is too large, or not what `sha256` says; JournalFull when the volume takes no more.
     """
     path, http = Path(file.path), file.http
@@ -101,7 +101,7 @@ def fetch(file: RowsFile, *, field: str) -> None:
         raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{field}.http.url") from error
     except _TryAgain as error:
         message = f"{shown(http.url)} does not answer: {error}, {ATTEMPTS} times"
-        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{field}.http.url") from error
+        raise RunFailed(Reason.ENDPOINT_UNAVAILABLE, message, path=f"{field}.http.url") from error
 
 
 def shown(url: str) -> str:

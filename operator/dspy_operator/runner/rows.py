@@ -40,7 +40,7 @@ class Source:
 LINES = Source()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One labelled example."""
 
@@ -64,7 +64,7 @@ class Row:
         return self.source.place(self.line)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """A record that is no row."""
 

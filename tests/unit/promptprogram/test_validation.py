@@ -660,7 +660,7 @@ def test_rows_of_a_url_are_fetched_by_the_pod_with_the_secrets_headers_as_files(
     assert mount == {"name": "headers-0", "mountPath": "/secrets/data-0", "readOnly": True}
 
 
-@pytest.mark.parametrize("reason", [Reason.SECRET_MISSING, Reason.DATASET_NOT_FOUND])
+@pytest.mark.parametrize("reason", [Reason.SECRET_MISSING, Reason.DATASET_NOT_FOUND, Reason.ENDPOINT_UNAVAILABLE])
 def test_what_only_a_pod_can_see_is_waited_for_without_an_end(reason: Reason) -> None:
     cluster = Cluster()
     cluster.apply_program(OVER_HTTP)

@@ -36,7 +36,7 @@ MOST_TRIES = 100_000
 """More a program does not see in its life: a pod that says so is mistaken."""
 TYPED = frozenset({Exit.INVALID_PROGRAM, Exit.INVALID_DATASET, Exit.INVALID_METRIC})
 """Ends that say what is wrong with the program; any other is an accident of the pod."""
-UNSEEN = frozenset({Reason.DATASET_NOT_FOUND, Reason.SECRET_MISSING})
+UNSEEN = frozenset({Reason.DATASET_NOT_FOUND, Reason.SECRET_MISSING, Reason.ENDPOINT_UNAVAILABLE})
 """Ends for want of what only a pod can see: a file on a volume, a server's answer, a Secret."""
 
 
@@ -173,7 +173,9 @@ class _History:
         if job is None:
             if not tries:
                 return self._start(attempt.number, latest)
-            return self._failed(attempt, latest, self._why(result, latest) or "its Job was removed", None, unseen=unseen)
+            return self._failed(
+                attempt, latest, self._why(result, latest) or "its Job was removed", None, unseen=unseen
+            )
         if "deletionTimestamp" in job["metadata"]:
             return _held("the Job of the last try is being removed")
         ended = podstate.finished_at(job)
