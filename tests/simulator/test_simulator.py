@@ -67,7 +67,7 @@ class ByHand:
         )
         secret = endpoint.spec.provider.openai.api_key_secret if endpoint.spec.provider.openai else None
         mounts = runnerpod.Mounts(
-            rows=runnerpod.KeyRef(name="tickets", key="data.jsonl"),
+            data=(runnerpod.DataMount(file="data.jsonl", config_map="tickets"),),
             keys={"task": runnerpod.KeyRef(name=secret.name, key=secret.key)} if secret else {},
             image="runner:test",
         )

@@ -174,11 +174,12 @@ def test_equal_names_in_two_namespaces_are_two_objects(read: Read) -> None:
     assert sorted(found.runs) == [("default", "fast"), ("team-a", "fast")]
 
 
-def test_binary_data_is_text_where_it_is_utf_8(read: Read) -> None:
+def test_binary_data_is_text_where_it_is_utf_8_else_bytes(read: Read) -> None:
     text, gzip = (base64.b64encode(data).decode() for data in ("é\n".encode(), b"\x1f\x8b\xff"))
     found = read(a_yaml=f"{CONFIG_MAP}binaryData: {{b.jsonl: {text}, c.gz: {gzip}}}\n")
-    assert set(found.config_maps["default", "rows"]) == {"data.jsonl", "b.jsonl"}
+    assert set(found.config_maps["default", "rows"]) == {"data.jsonl", "b.jsonl", "c.gz"}
     assert found.config_maps["default", "rows"]["b.jsonl"] == "é\n"
+    assert found.config_maps["default", "rows"]["c.gz"] == b"\x1f\x8b\xff"
 
 
 @pytest.mark.parametrize(

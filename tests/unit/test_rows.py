@@ -10,7 +10,7 @@ import pytest
 
 from dspy_operator.contract.canonical import row_digest
 from dspy_operator.contract.exits import Exit, Reason, RunFailed
-from dspy_operator.contract.runspec import DatasetPart, SplitPart
+from dspy_operator.contract.runspec import DatasetPart, RowsFile, SplitPart
 from dspy_operator.runner.rows import Dropped, Rows, read_rows
 
 HASH = SplitPart(type="Hash")
@@ -49,12 +49,12 @@ class ADataset:
         self._options |= options
         return self
 
-    def with_feedback(self, column: str) -> "ADataset":
-        self._feedback_column = column
-        return self
-
     def with_outputs(self, *names: str) -> "ADataset":
         self._outputs = list(names)
+        return self
+
+    def with_feedback(self, column: str) -> "ADataset":
+        self._feedback_column = column
         return self
 
     def read(self) -> Rows:
@@ -288,6 +288,105 @@ def test_a_hundred_thousand_rows_are_each_looked_at_once(tmp_path: Path) -> None
     part = DatasetPart(path=str(path), split=HASH, limit=1000)
     rows = read_rows(part, inputs=["ticket"], outputs=["label"], coerce=counting)
     assert (looked_at, len(rows.rows)) == (200_000, 1000)
+
+
+# --- rows that are divided by a column, and parts with sources of their own --------------------------------------------
+
+
+def test_groups_and_strata_are_read_as_texts_whatever_the_format(dataset: ADataset) -> None:
+    how = SplitPart(type="Hash", group_by="customer", stratify_by="label")
+    rows = dataset.of(a_row(customer=7), a_row("b", customer="7"), a_row("c", "bug", customer=True)).with_(split=how)
+    assert [(row.group, row.stratum) for row in rows.read().rows] == [
+        ("7", "billing"),
+        ("7", "billing"),
+        ("true", "bug"),
+    ]
+
+
+def test_a_row_without_a_group_is_dropped(dataset: ADataset) -> None:
+    how = SplitPart(type="Hash", group_by="customer")
+    rows = dataset.of(a_row(customer="a"), a_row("b", customer=None), a_row("c")).with_(split=how).read()
+    assert rows.dropped == (
+        Dropped(2, 'column "customer" is null, and rows are divided by it'),
+        Dropped(3, 'column "customer" is missing'),
+    )
+
+
+@pytest.mark.parametrize("field", ["groupBy", "stratifyBy"])
+def test_a_column_to_divide_by_that_no_row_has_is_named(dataset: ADataset, field: str) -> None:
+    how = SplitPart.model_validate({"type": "Hash", field: "customer"})
+    with pytest.raises(RunFailed) as failed:
+        dataset.of(a_row()).with_(split=how).read()
+    assert failed.value.path == f"spec.dataset.split.hash.{field}"
+    assert failed.value.message == 'column "customer" is not in data.jsonl (columns: ticket, label)'
+
+
+def sources(folder: Path, **parts: list[dict[str, object]]) -> SplitPart:
+    files = {}
+    for part, rows in parts.items():
+        path = folder / f"{part}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        files[part] = RowsFile(path=str(path))
+    return SplitPart(type="Sources", **files)  # type: ignore[arg-type]  # validation and test
+
+
+def test_each_source_is_its_part(dataset: ADataset, tmp_path: Path) -> None:
+    how = sources(tmp_path, validation=[a_row("b")], test=[a_row("c"), a_row("d")])
+    rows = dataset.of(a_row()).with_(split=how).read().rows
+    assert [(row.part, row.place) for row in rows] == [
+        ("train", "line 1"),
+        ("validation", "line 1 of validation"),
+        ("test", "line 1 of test"),
+        ("test", "line 2 of test"),
+    ]
+    how = sources(tmp_path, test=[a_row("c")])
+    assert [row.part for row in dataset.with_(split=how).read().rows] == ["dev", "test"]
+
+
+def test_one_row_in_two_sources_is_refused_and_twice_in_one_dropped(dataset: ADataset, tmp_path: Path) -> None:
+    how = sources(tmp_path, test=[a_row("b"), a_row("b"), [1]])  # type: ignore[list-item]
+    rows = dataset.of(a_row()).with_(split=how).read()
+    assert rows.dropped_message() == (
+        "2 rows dropped: line 2 of test: duplicate of line 1 of test; line 3 of test: not a JSON object"
+    )
+    with pytest.raises(RunFailed) as failed:
+        dataset.of(a_row(), a_row("b")).read()
+    assert failed.value.path == "spec.dataset.split.sources.test"
+    assert failed.value.message == "line 2 and line 1 of test are the same row"
+
+
+@pytest.mark.parametrize(
+    ("rows", "want_path", "want_message"),
+    [
+        pytest.param([], "spec.dataset.split.sources.test", "no row of test.jsonl can be used", id="no row"),
+        pytest.param(
+            [{"ticket": "b"}],
+            "spec.dataset.fields.label",
+            'column "label" is not in test.jsonl (columns: ticket)',
+            id="a column that only the other source has",
+        ),
+    ],
+)
+def test_a_part_that_cannot_be_used_is_named(
+    dataset: ADataset, tmp_path: Path, rows: list[dict[str, object]], want_path: str, want_message: str
+) -> None:
+    with pytest.raises(RunFailed) as failed:
+        dataset.of(a_row()).with_(split=sources(tmp_path, test=rows)).read()
+    assert (failed.value.path, failed.value.message) == (want_path, want_message)
+
+
+def test_a_part_whose_file_is_absent_is_named(dataset: ADataset, tmp_path: Path) -> None:
+    how = SplitPart(type="Sources", test=RowsFile(path=str(tmp_path / "absent" / "test.jsonl")))
+    with pytest.raises(RunFailed) as failed:
+        dataset.of(a_row()).with_(split=how).read()
+    assert (failed.value.reason, failed.value.path, failed.value.message) == (
+        Reason.DATASET_NOT_FOUND,
+        "spec.dataset.split.sources.test",
+        "test.jsonl does not exist",
+    )
+
+
+# --- feedback
 
 
 def test_a_column_of_feedback_is_read_beside_the_row_and_is_no_part_of_what_it_is(dataset: ADataset) -> None:

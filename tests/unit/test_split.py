@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from dspy_operator.contract.canonical import dataset_digest, sha256_hex
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.contract.runspec import SplitPart
+from dspy_operator.contract.runspec import RowsFile, SplitPart
 from dspy_operator.runner.rows import Row
-from dspy_operator.runner.split import divide, split
+from dspy_operator.runner.split import Parts, divide, split
 from dspy_operator.runner.split import test_size as size_of_test
 
 HASH = SplitPart(type="Hash", seed=0)
@@ -196,3 +196,125 @@ def test_other_feedback_is_another_dataset_and_the_same_test_set() -> None:
     assert len({silent.digest, told.digest, retold.digest}) == 3
     assert silent.test_digest == told.test_digest == retold.test_digest
     assert silent.digest == split(rows, SplitPart(type="Hash")).digest
+
+
+# --- groups and strata ----------------------------------------------------------------------------------------------
+
+A_LABELLED_ROW = st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("xyz"))
+GROUPED = SplitPart(type="Hash", group_by="customer")
+STRATIFIED = SplitPart(type="Hash", stratify_by="label")
+BOTH = SplitPart(type="Hash", group_by="customer", stratify_by="label")
+
+
+def labelled(pairs: Iterable[tuple[str, str]], *, groups: bool = True, strata: bool = True) -> list[Row]:
+    return [
+        replace(a_row(number), group=group if groups else None, stratum=stratum if strata else None)
+        for number, (group, stratum) in enumerate(pairs)
+    ]
+
+
+def or_empty(rows: list[Row], how: SplitPart) -> Parts | None:
+    try:
+        return split(rows, how)
+    except RunFailed as failed:
+        assert failed.reason is Reason.SPLIT_EMPTY
+        return None
+
+
+@settings(max_examples=200, deadline=None)
+@given(pairs=st.lists(A_LABELLED_ROW, min_size=1, max_size=300), strata=st.booleans(), seed=st.integers(0, 3))
+def test_no_group_is_ever_divided(pairs: list[tuple[str, str]], strata: bool, seed: int) -> None:
+    rows = labelled(pairs, strata=strata)
+    parts = or_empty(rows, (BOTH if strata else GROUPED).model_copy(update={"seed": seed}))
+    if parts is None:
+        assert len({row.group for row in rows}) == 1
+        return
+    assert digests(parts.dev) | digests(parts.test) == digests(rows)
+    assert parts.dev and parts.test
+    of_each = [{row.group for row in part} for part in (parts.train, parts.validation, parts.test)]
+    for one, other in itertools.combinations(of_each, 2):
+        assert not one & other
+
+
+@settings(max_examples=200, deadline=None)
+@given(pairs=st.lists(A_LABELLED_ROW, min_size=2, max_size=600), seed=st.integers(0, 3))
+def test_each_stratum_gives_its_share_to_within_one_row(pairs: list[tuple[str, str]], seed: int) -> None:
+    rows = labelled(pairs, groups=False)
+    parts = split(rows, STRATIFIED.model_copy(update={"seed": seed}))
+    assert len(parts.test) == size_of_test(len(rows))
+    assert 0 <= len(parts.train) - len(parts.validation) <= 1
+    for part, whole in ((parts.test, rows), (parts.train, parts.dev), (parts.validation, parts.dev)):
+        for stratum in "xyz":
+            found = sum(row.stratum == stratum for row in part)
+            share = sum(row.stratum == stratum for row in whole) * len(part) / len(whole)
+            assert abs(found - share) < 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    pairs=st.lists(A_LABELLED_ROW, min_size=20, max_size=120),
+    random=st.randoms(use_true_random=False),
+    how=st.sampled_from([GROUPED, STRATIFIED, BOTH]),
+)
+def test_nor_does_the_order_of_the_file_count_with_groups_and_strata(
+    pairs: list[tuple[str, str]], random: object, how: SplitPart
+) -> None:
+    rows = labelled(pairs, groups=how.group_by is not None, strata=how.stratify_by is not None)
+    shuffled = list(rows)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert or_empty(shuffled, how) == or_empty(rows, how)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.integers(2, 400), seed=st.integers(0, 3))
+def test_groups_of_one_row_are_no_groups_and_one_stratum_is_none(rows: int, seed: int) -> None:
+    how = SplitPart(type="Hash", seed=seed)
+    plain = split(some_rows(rows), how)
+    alike = split([replace(row, stratum="x") for row in some_rows(rows)], how)
+    assert (digests(alike.test), digests(alike.train)) == (digests(plain.test), digests(plain.train))
+    single = split([replace(row, group=str(row.line)) for row in some_rows(rows)], how)
+    assert (len(single.test), len(single.train)) == (len(plain.test), len(plain.train))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "want_test"),
+    [
+        pytest.param([50, 50], {50}, id="two halves"),
+        pytest.param([60, 40], {40}, id="the one that fits in a half"),
+        pytest.param([34, 34, 34], {34}, id="a second one would be more than a half"),
+        pytest.param([1] * 90 + [60], {60}, id="a large group takes what there is, or the small ones do"),
+        pytest.param([300] * 10, {300}, id="none fits: one of the smallest, not none"),
+        pytest.param([400, 300, 500], {300}, id="none fits: the smallest"),
+    ],
+)
+def test_sizes_are_as_near_as_whole_groups_come(sizes: list[int], want_test: set[int]) -> None:
+    pairs = [(str(group), "x") for group, size in enumerate(sizes) for _ in range(size)]
+    assert len(split(labelled(pairs, strata=False), GROUPED).test) in want_test
+
+
+def test_a_large_group_takes_no_part_whole() -> None:
+    pairs = [("big", "x")] * 80 + [(f"small{number}", "x") for number in range(20)]
+    parts = split(labelled(pairs, strata=False), GROUPED)
+    assert {row.group for row in parts.dev} >= {"big"}
+    assert len(parts.test) == 20
+
+
+def test_one_group_cannot_be_divided() -> None:
+    with pytest.raises(RunFailed) as failed:
+        split(labelled([("a", "x")] * 100, strata=False), GROUPED)
+    assert failed.value.message == "the split leaves no row for dev (dev 0, test 100)"
+
+
+def test_a_grouped_and_a_stratified_split_never_change_between_releases() -> None:
+    pairs = [("abc"[number % 3], "xy"[number % 4 == 0]) for number in range(12)]
+    assert [row.line for row in split(labelled(pairs, strata=False), GROUPED).test] == [10, 7, 4, 1]
+    assert [row.line for row in split(labelled(pairs, groups=False), STRATIFIED).test] == [9, 10, 6, 7, 11, 12]
+
+
+def test_parts_with_sources_of_their_own_stay_as_they_are() -> None:
+    how = SplitPart(type="Sources", test=RowsFile(path="test.jsonl"))
+    parts = split(rows_in(dev=7, test=3), how)
+    assert (len(parts.train), len(parts.validation), len(parts.test)) == (4, 3, 3)
+    parts = split(rows_in(train=5, validation=1, test=3), how)
+    assert (len(parts.train), len(parts.validation), len(parts.test)) == (5, 1, 3)
+    assert parts.digest == split(rows_in(train=5, validation=1, test=3), COLUMN).digest

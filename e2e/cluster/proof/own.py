@@ -80,7 +80,7 @@ def _validated_here() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run_json, data = Path(folder, "run.json"), Path(folder, "data.jsonl")
         (rows,) = _example().config_maps.values()
-        data.write_text(rows["data.jsonl"])
+        data.write_text(str(rows["data.jsonl"]))
         run_json.write_text(_run_json(data=str(data), work=folder))
         ended = subprocess.run(
             [sys.executable, "-m", "dspy_operator.runner", run_json],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from dspy_operator.api.fields import (
     ApiModel,
@@ -16,6 +17,7 @@ from dspy_operator.api.fields import (
     UnionModel,
     spec_field,
 )
+from dspy_operator.api.rules import Rule
 
 INPUT, EXECUTION = FieldClass.INPUT, FieldClass.EXECUTION
 
@@ -45,10 +47,26 @@ class ConfigMapSource(ApiModel):
 class PersistentVolumeClaimSource(ApiModel):
     """Rows in a file on a volume of the same namespace."""
 
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="path-stays-on-its-volume",
+            cel="!('/' + self.path + '/').contains('/../')",
+            message='path must not contain ".."',
+            field=".path",
+        ),
+    )
+
     claim_name: ForeignName = spec_field(INPUT, "Name of the PersistentVolumeClaim.")
     path: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^/\s][^\s]*$")] = spec_field(
-        INPUT, "Path of the file from the root of the volume, for example tickets/2026.jsonl.gz."
+        INPUT,
+        "Path of the file from the root of the volume, for example tickets/2026.jsonl.gz. The volume is mounted read-only; user 65532 must be able to read the file. An edit of the file is not noticed: give a new version a name of its own.",
     )
+
+    @model_validator(mode="after")
+    def _stays_on_its_volume(self) -> Self:
+        if ".." in self.path.split("/"):
+            raise PydanticCustomError("parent", 'path must not contain ".."')
+        return self
 
 
 class HTTPSource(ApiModel):
@@ -57,7 +75,9 @@ class HTTPSource(ApiModel):
     url: Annotated[str, Field(min_length=8, max_length=2048, pattern=HTTP_URL)] = spec_field(
         INPUT, "Where they are; no password in it."
     )
-    sha256: Sha256 | None = spec_field(INPUT, "The sha256 of what is there; unset takes whatever it is.", default=None)
+    sha256: Sha256 | None = spec_field(
+        INPUT, "The sha256 of what is sent; unset takes whatever is there at validation.", default=None
+    )
     headers_secret: SecretName | None = spec_field(
         EXECUTION, "Secret whose keys are sent as headers, for example Authorization.", default=None
     )
@@ -113,11 +133,13 @@ class HashSplit(ApiModel):
     )
     group_by: ColumnName | None = spec_field(
         INPUT,
-        "Rows that are alike in this column come into the same part; unset means each row on its own.",
+        "Rows that are alike in this column come into the same part, whole groups as near to the part's size as they fit; unset means each row on its own.",
         default=None,
     )
     stratify_by: ColumnName | None = spec_field(
-        INPUT, "Each part gets its share of each value of this column; unset means by chance.", default=None
+        INPUT,
+        "Each part gets its share of each value of this column, to within one row; with groupBy a group counts as its most frequent value. Unset means by chance.",
+        default=None,
     )
 
 
@@ -152,12 +174,23 @@ class Split(UnionModel):
     sources: SourcesSplit | None = spec_field(INPUT, "Options of Sources.", default=None)
 
 
+class PartSource(NamedTuple):
+    """One of a dataset's sources."""
+
+    part: Literal["", "validation", "test"]
+    """Whose rows these are; "" is `dataset.source` itself."""
+    path: str
+    """Of the field."""
+    source: Source
+
+
 class Dataset(ApiModel):
     """The labelled rows."""
 
     source: Source = spec_field(INPUT, "Where the rows are.")
     format: Literal["JSONL", "JSON", "CSV"] = spec_field(
-        INPUT, "JSONL: one JSON object a line. JSON: a list of objects. CSV: the first line has the columns."
+        INPUT,
+        "JSONL: one JSON object a line. JSON: a list of objects. CSV: commas and double quotes (RFC 4180), the first line has the columns, an empty cell is null. UTF-8; gzip is known by its first bytes.",
     )
     fields: ColumnMap | None = spec_field(
         INPUT, "Signature field -> column; a field that is not named here has a column of its own name.", default=None
@@ -171,3 +204,14 @@ class Dataset(ApiModel):
         "false: revisions hold no copies of rows (their conformance vectors are left out); unset means true.",
         default=None,
     )
+
+    def sources(self) -> tuple[PartSource, ...]:
+        """All of them; their order numbers the folders of a pod."""
+        found = [PartSource("", "spec.dataset.source", self.source)]
+        parts = self.split.sources if self.split is not None else None
+        if parts is not None:
+            where = "spec.dataset.split.sources"
+            if parts.validation is not None:
+                found.append(PartSource("validation", f"{where}.validation", parts.validation))
+            found.append(PartSource("test", f"{where}.test", parts.test))
+        return tuple(found)

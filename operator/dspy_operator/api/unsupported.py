@@ -90,11 +90,7 @@ NOT_YET: tuple[NotYet, ...] = (
     NotYet("Adapter", "type", "adapter", values=("Auto", "XML", "BAML")),
     NotYet("Adapter", "constrained", "constrained", values=("Auto",)),
     NotYet("EndpointRef", "apiKeySecret", "a local key for an endpoint of another namespace"),
-    NotYet("Source", "type", "dataset source", values=("PersistentVolumeClaim", "HTTP", "S3")),
-    NotYet("Dataset", "format", "dataset format", values=("JSON", "CSV")),
-    NotYet("Split", "type", "split", values=("Sources",)),
-    NotYet("HashSplit", "groupBy", "splitting by groups"),
-    NotYet("HashSplit", "stratifyBy", "splitting by strata"),
+    NotYet("Source", "type", "dataset source", values=("S3",)),
     NotYet("Metric", "type", "metric", values=("Judge", "Code")),
     NotYet("PartMetric", "type", "metric", values=("Judge", "Code")),
     # OptimizationRun

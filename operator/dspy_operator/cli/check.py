@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,12 +34,23 @@ class Checked:
         return next((int(EXIT_OF[Reason(error.reason)]) for error in errors), int(Exit.COMPLETED))
 
 
-def check(paths: Sequence[Path], output: Path) -> Checked:
-    """Check every object of these files, and write each right program's baseline revision into `output`."""
+def check(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    volumes: Mapping[str, Path] | None = None,
+    secrets: Mapping[str, Path] | None = None,
+) -> Checked:
+    """Check every object of these files, and write each right program's baseline revision into `output`.
+
+    Args:
+        volumes: PersistentVolumeClaim name -> folder with its files.
+        secrets: name of a Secret that rows need -> folder with its keys.
+    """
     manifests, problems = survey_manifests(paths)
     checked = Checked(list(map(Finding.of, problems)))
     checked.findings += _not_looked_at(manifests, paths)
-    check_ = _Check(Options(paths, output), manifests, checked)
+    check_ = _Check(Options(paths, output, volumes=volumes, secrets=secrets), manifests, checked)
     for program in manifests.programs.values():
         check_.program(program)
     for run in manifests.runs.values():
@@ -71,7 +82,7 @@ class _Check:
         path = ("spec", "target", "endpoint", "name")
         self._look_for(program, path, "ModelEndpoint", target.namespace or program.metadata.namespace, target.name)
         problems = list(_program_problems(program))
-        if not problems:
+        if not problems and self._has_rows(program):
             try:
                 local = prepare_program(self._options, self._manifests, program)
             except RunFailed as failure:
@@ -80,6 +91,27 @@ class _Check:
                 problems = self._built(local, program)
         for problem in problems:
             self._add(program, problem)
+
+    def _has_rows(self, program: PromptProgram) -> bool:
+        """Whether the rows are at hand: volumes and Secrets are in the cluster."""
+        for _, at, source in program.spec.dataset.sources():
+            claim, http = source.persistent_volume_claim, source.http
+            secret = http.headers_secret if http is not None else None
+            path: FieldPath = ()
+            if claim is not None and claim.claim_name not in (self._options.volumes or {}):
+                what, flag = f"PersistentVolumeClaim {claim.claim_name}", f"--volume {claim.claim_name}=FOLDER"
+                path, reason = ("persistentVolumeClaim", "claimName"), Reason.DATASET_NOT_FOUND
+            elif secret is not None and secret.name not in (self._options.secrets or {}):
+                what, flag = f"Secret {secret.name}", f"--secret {secret.name}=FOLDER"
+                path, reason = ("http", "headersSecret", "name"), Reason.SECRET_MISSING
+            if path:
+                identity, path = ObjectId.of(program), (*at.split("."), *path)
+                message = f"{what} is in the cluster: the rows were not checked; {flag} gives its files"
+                self._wrong.add(identity)
+                place = self._manifests.place(identity, path)
+                self._put(Severity.WARNING, reason.value, message, identity, path, place)
+                return False
+        return True
 
     def _built(self, local: Local, program: PromptProgram) -> list[RunFailed]:
         from dspy_operator.runner.process import validate_process
@@ -101,13 +133,15 @@ class _Check:
     def _tell_dropped(self, local: Local, program: PromptProgram) -> None:
         """Each at its line of the data."""
         from dspy_operator.runner.prepare import read_parts
+        from dspy_operator.runner.rows import LINES
 
-        dropped = read_parts(local.spec)[0].dropped
+        rows = read_parts(local.spec)[0]
         identity, path = _rows_of(program)
-        for row in dropped[:SHOWN_ROWS]:
-            place = self._manifests.place_in_text(identity, path, row.line)
-            self._put(Severity.WARNING, "RowsDropped", f"line {row.line}: {row.why}", identity, path, place)
-        if (more := len(dropped) - SHOWN_ROWS) > 0:
+        for row in rows.dropped[:SHOWN_ROWS]:
+            # An item of a JSON list is on no line that we know, and bytes of binaryData have none.
+            place = self._manifests.place_in_text(identity, path, row.line if row.source == LINES else 0)
+            self._put(Severity.WARNING, "RowsDropped", f"{row.place}: {row.why}", identity, path, place)
+        if (more := rows.dropped_count - SHOWN_ROWS) > 0:
             place = self._manifests.place(identity, path)
             self._put(Severity.WARNING, "RowsDropped", f"and {more} more rows", identity, path, place)
 

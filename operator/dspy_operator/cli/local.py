@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import re
 import tempfile
@@ -12,15 +13,17 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from dspy_operator.api.dataset import HTTPSource, PartSource
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, one_run, read_manifests
 from dspy_operator.contract.documents import Account, AccountEntry, Result
 from dspy_operator.contract.exits import Reason, RunFailed
+from dspy_operator.contract.names import inline_file, url_file
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
-from dspy_operator.contract.runspec import Control, Incumbent, Paths, RunSpec
+from dspy_operator.contract.runspec import Control, DatasetPart, HTTPRows, Incumbent, Paths, RowsFile, RunSpec
 from dspy_operator.runner.journal import holds_answers, is_full, refuse_second_process
-from dspy_operator.runner.progress import write_bytes, write_json
+from dspy_operator.runner.progress import copy_file, write_bytes, write_json
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,10 @@ class Options:
     incumbent: Path | None = None
     resume: bool = False
     estimate: bool = False
+    volumes: Mapping[str, Path] | None = None
+    """PersistentVolumeClaim name -> folder with its files."""
+    secrets: Mapping[str, Path] | None = None
+    """Name of a Secret that a source of rows names -> folder with its keys."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +91,17 @@ def prepare_run_of(options: Options, manifests: Manifests, run: OptimizationRun)
     """The same for one run of manifests that were read."""
     if options.estimate:
         run = run.model_copy(update={"spec": run.spec.model_copy(update={"mode": "Estimate"})})
-    with _placed(options, manifests, run.metadata.namespace, run.metadata.name, run.spec.program_ref.name):
+    with (
+        _placed(options, manifests, run.metadata.namespace, run.metadata.name, run.spec.program_ref.name),
+        tempfile.TemporaryDirectory() as fetched,
+    ):
         program = _program_of(manifests, run)
         estimate = run.spec.mode == "Estimate"
         # A name of ours has no dot: these folders are nobody's run.
         folder = options.output.absolute() / f"{run.metadata.name}{'.estimate' if estimate else ''}"
         account = options.output.absolute() / f"{program.metadata.name}.account.json"
-        around = _surroundings(options, manifests, program, folder, account)
+        rows = _rows(options, manifests, program, folder, Path(fetched))
+        around = _surroundings(options, manifests, program, folder, account, rows)
         endpoints = {f"{namespace}/{name}": endpoint for (namespace, name), endpoint in manifests.endpoints.items()}
         spec = resolve(run, program, endpoints, around)
         control = control_of(run, endpoints)
@@ -101,19 +112,23 @@ def prepare_run_of(options: Options, manifests: Manifests, run: OptimizationRun)
             control = _next_control(folder, control)
             write_json(folder / "run.json", spec.document())
             write_json(folder / "control.json", control.document())
-        _write_rows(spec, _rows(manifests, program))
+        _write_rows(spec.dataset, rows)
     return Local(spec, control, folder, manifests, account)
 
 
 def prepare_program(options: Options, manifests: Manifests, program: PromptProgram) -> Local:
     """The same for the validation of a program, in `OUTPUT/<program>.baseline/`; no run is needed."""
     name = program.metadata.name
-    with _placed(options, manifests, program.metadata.namespace, "", name):
+    with (
+        _placed(options, manifests, program.metadata.namespace, "", name),
+        tempfile.TemporaryDirectory() as fetched,
+    ):
         folder = options.output.absolute() / f"{name}.baseline"
         account = options.output.absolute() / f"{name}.account.json"
-        spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account))
+        rows = _rows(options, manifests, program, folder, Path(fetched))
+        spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account, rows))
         write_json(folder / "run.json", spec.document())
-        _write_rows(spec, _rows(manifests, program))
+        _write_rows(spec.dataset, rows)
     return Local(spec, Control.model_validate({"budget": {"calls": 1}}), folder, manifests, account)
 
 
@@ -146,16 +161,38 @@ def _program_of(manifests: Manifests, run: OptimizationRun) -> PromptProgram:
 
 
 def _surroundings(
-    options: Options, manifests: Manifests, program: PromptProgram, folder: Path, account: Path
+    options: Options,
+    manifests: Manifests,
+    program: PromptProgram,
+    folder: Path,
+    account: Path,
+    rows: Mapping[str, bytes | Path],
 ) -> Surroundings:
     urls, key_files = _endpoint_urls(options, manifests)
-    source = program.spec.dataset.source
-    name = source.config_map.key if source.config_map else "inline.jsonl"
+    _check_volumes(options, manifests)
     paths = Paths(journal=str(folder / "journal.jsonl"), out=str(folder), control=str(folder / "control.json"))
-    around = Surroundings(data_path=str(folder / "data" / name), paths=paths, urls=urls, key_files=key_files)
+    around = Surroundings(data_path="", paths=paths, urls=urls, key_files=key_files)
+    around = _with_data_in(around, program, folder)
     incumbent = _incumbent(options.incumbent) if options.incumbent is not None else None
-    digest, test_digest = _digests(program, around, _rows(manifests, program))
+    digest, test_digest = _digests(program, around, rows)
     return replace(around, dataset_digest=digest, incumbent=incumbent, test_looks=_account(account).looks(test_digest))
+
+
+def _check_volumes(options: Options, manifests: Manifests) -> None:
+    """A claim on the command line that no program reads from is a mistake."""
+    claims = {
+        source.persistent_volume_claim.claim_name
+        for program in manifests.programs.values()
+        for _, _, source in program.spec.dataset.sources()
+        if source.persistent_volume_claim is not None
+    }
+    for name in options.volumes or {}:
+        if name not in claims:
+            raise RunFailed(
+                Reason.INVALID_MANIFEST,
+                f"--volume {name}=...: no program reads from PersistentVolumeClaim {name} "
+                f"(there are: {', '.join(sorted(claims)) or 'none'})",
+            )
 
 
 def _incumbent(folder: Path) -> Incumbent:
@@ -206,33 +243,106 @@ def _endpoint_urls(options: Options, manifests: Manifests) -> tuple[dict[str, st
     return urls, key_files
 
 
-def _rows(manifests: Manifests, program: PromptProgram) -> str:
-    source = program.spec.dataset.source
+def _rows(
+    options: Options, manifests: Manifests, program: PromptProgram, folder: Path, fetched: Path
+) -> Mapping[str, bytes | Path]:
+    """Part ("" is the dataset's own) -> what its source holds, or the file that does.
+
+    Args:
+        folder: of the run; what a URL gave to it is not asked for again where it is resumed.
+        fetched: of the moment, for what a URL gives now.
+    """
+    kept = _files_in(folder, program)
+    found: dict[str, bytes | Path] = {}
+    for of in program.spec.dataset.sources():
+        before = Path(kept[of.part].path)
+        if of.source.http is None:
+            found[of.part] = _content(options, manifests, program.metadata.namespace, of)
+        elif options.resume and before.is_file():
+            found[of.part] = before
+        else:
+            found[of.part] = _fetched(options, of, of.source.http, fetched / of.part / before.name)
+    return found
+
+
+def _fetched(options: Options, of: PartSource, http: HTTPSource, path: Path) -> Path:
+    from dspy_operator.runner.fetch import fetch
+
+    secret = http.headers_secret.name if http.headers_secret is not None else None
+    folder = (options.secrets or {}).get(secret) if secret is not None else None
+    if secret is not None and folder is None:
+        raise RunFailed(
+            Reason.SECRET_MISSING,
+            f"Secret {secret} is in the cluster; here --secret {secret}=FOLDER gives its keys, each a file",
+            path=f"{of.path}.http.headersSecret.name",
+        )
+    asked = HTTPRows(url=http.url, headers_folder=str(folder) if folder else None, headers_secret=secret)
+    fetch(RowsFile(path=str(path), sha256=http.sha256, http=asked), field=of.path)
+    return path
+
+
+def _content(options: Options, manifests: Manifests, namespace: str, of: PartSource) -> bytes | Path:
+    source = of.source
     if source.inline is not None:
-        return source.inline.data
+        return source.inline.data.encode()
+    if (claim := source.persistent_volume_claim) is not None:
+        path = f"{of.path}.persistentVolumeClaim"
+        folder = (options.volumes or {}).get(claim.claim_name)
+        if folder is None:
+            message = f"PersistentVolumeClaim {claim.claim_name} is a volume; here --volume {claim.claim_name}=FOLDER gives its files"
+            raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{path}.claimName")
+        if not (folder / claim.path).is_file():
+            message = f"--volume {claim.claim_name}={folder}: there is no file {claim.path}"
+            raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{path}.path")
+        return (folder / claim.path).absolute()
     assert source.config_map is not None
     wanted = source.config_map
-    data = manifests.config_maps.get((program.metadata.namespace, wanted.name))
+    data = manifests.config_maps.get((namespace, wanted.name))
     if data is None:
-        known = (
-            ", ".join(name for namespace, name in manifests.config_maps if namespace == program.metadata.namespace)
-            or "none"
-        )
-        message = f"ConfigMap {program.metadata.namespace}/{wanted.name} does not exist (there are: {known})"
-        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path="spec.dataset.source.configMap.name")
+        known = ", ".join(name for where, name in manifests.config_maps if where == namespace) or "none"
+        message = f"ConfigMap {namespace}/{wanted.name} does not exist (there are: {known})"
+        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{of.path}.configMap.name")
     if wanted.key not in data:
         message = f'ConfigMap {wanted.name} has no key "{wanted.key}" (keys: {", ".join(sorted(data)) or "none"})'
-        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path="spec.dataset.source.configMap.key")
-    return data[wanted.key]
+        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{of.path}.configMap.key")
+    found = data[wanted.key]
+    return found.encode() if isinstance(found, str) else found
 
 
-def _write_rows(spec: RunSpec, rows: str) -> None:
-    path, content = Path(spec.dataset.path), rows.encode()
-    if not path.is_file() or path.read_bytes() != content:
-        write_bytes(path, content)
+def _with_data_in(around: Surroundings, program: PromptProgram, folder: Path) -> Surroundings:
+    files = _files_in(folder, program)
+    return replace(around, data_path=files[""].path, files=files)
 
 
-def _digests(program: PromptProgram, around: Surroundings, rows: str) -> tuple[str, str]:
+def _files_in(folder: Path, program: PromptProgram) -> dict[str, RowsFile]:
+    """The rows of each part in `data`, `data-1`, `data-2` of this folder, as in a pod under /data."""
+    files: dict[str, RowsFile] = {}
+    for number, (part, _, source) in enumerate(program.spec.dataset.sources()):
+        if source.config_map is not None:
+            name = source.config_map.key
+        elif source.persistent_volume_claim is not None:
+            name = Path(source.persistent_volume_claim.path).name
+        elif source.http is not None:
+            name = url_file(source.http.url)
+        else:
+            name = inline_file(program.spec.dataset.format, number)
+        files[part] = RowsFile(path=str(folder / (f"data-{number}" if number else "data") / name))
+    return files
+
+
+def _write_rows(dataset: DatasetPart, rows: Mapping[str, bytes | Path]) -> None:
+    """Keep what the run reads beside its journal: `verify` wants it, and a volume's file may change meanwhile."""
+    files = dataset.files()
+    for part, content in rows.items():
+        path = Path(files[part].path)
+        if isinstance(content, Path):
+            if not path.is_file() or not filecmp.cmp(path, content, shallow=False):
+                copy_file(content, path)
+        elif not path.is_file() or path.read_bytes() != content:
+            write_bytes(path, content)
+
+
+def _digests(program: PromptProgram, around: Surroundings, rows: Mapping[str, bytes | Path]) -> tuple[str, str]:
     """(digest of the dataset, of its test part), as `validate` would see them.
 
     Read from a folder of the moment: rows that are refused must not replace those of a run that is there.
@@ -240,9 +350,9 @@ def _digests(program: PromptProgram, around: Surroundings, rows: str) -> tuple[s
     from dspy_operator.runner.prepare import read_parts
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Path(around.data_path).name
-        path.write_bytes(rows.encode())
-        parts = read_parts(resolve_validation(program, replace(around, data_path=str(path))))[1]
+        spec = resolve_validation(program, _with_data_in(around, program, Path(folder)))
+        _write_rows(spec.dataset, rows)
+        parts = read_parts(spec)[1]
     return parts.digest, parts.test_digest
 
 

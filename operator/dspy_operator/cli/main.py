@@ -37,6 +37,18 @@ Paths = Annotated[
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Folder for results; each run gets a folder of its name in it.")
 ]
+Volumes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--volume", metavar="CLAIM=FOLDER", help="Folder with the files of a PersistentVolumeClaim that has rows."
+    ),
+]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret", metavar="NAME=FOLDER", help="Folder with the keys of a Secret that rows need, each a file."
+    ),
+]
 Plain = Annotated[
     bool, typer.Option("--json", help="JSON lines instead of a progress bar; the default where stdout is no terminal.")
 ]
@@ -55,6 +67,8 @@ def run(
         list[str] | None,
         typer.Option("--api-key-file", metavar="NAME=FILE", help="File with the API key of a ModelEndpoint."),
     ] = None,
+    volume: Volumes = None,
+    secret: Secrets = None,
     incumbent: Annotated[
         Path | None,
         typer.Option("--incumbent", help="Folder of the revision that is served now; the candidate must beat it."),
@@ -81,6 +95,8 @@ def run(
         incumbent,
         resume,
         estimate,
+        _volumes(volume),
+        _secrets(secret),
     )
     terminal = sys.stdout.isatty() and not plain
     log = logging.getLogger("dspy_operator.run")
@@ -131,6 +147,8 @@ def run(
 def validate(
     paths: Paths,
     output: Output = Path("out"),
+    volume: Volumes = None,
+    secret: Secrets = None,
     format_: Annotated[
         Format,
         typer.Option(
@@ -155,7 +173,7 @@ def validate(
     _fix_hash_seed()
     from dspy_operator.cli.check import check
 
-    checked = check(paths, output)
+    checked = check(paths, output, volumes=_volumes(volume), secrets=_secrets(secret))
     match format_:
         case Format.JSON:
             _say(as_json(checked.findings))
@@ -317,14 +335,22 @@ def _fix_hash_seed() -> None:
     fix_hash_seed()
 
 
-def _pairs(flag: str, form: str, given: list[str] | None) -> dict[str, str]:
+def _volumes(given: list[str] | None) -> dict[str, Path]:
+    pairs = _pairs("--volume", "CLAIM=FOLDER", given, of="PersistentVolumeClaim")
+    return {name: Path(folder) for name, folder in pairs.items()}
+
+
+def _secrets(given: list[str] | None) -> dict[str, Path]:
+    pairs = _pairs("--secret", "NAME=FOLDER", given, of="Secret")
+    return {name: Path(folder).absolute() for name, folder in pairs.items()}
+
+
+def _pairs(flag: str, form: str, given: list[str] | None, *, of: str = "ModelEndpoint") -> dict[str, str]:
     pairs: dict[str, str] = {}
     for pair in given or []:
         name, equals, value = pair.partition("=")
         if not equals or not name or not value:
-            _say(
-                f"{Reason.INVALID_MANIFEST}: {flag} {pair}: write {form}, with the name of a ModelEndpoint", error=True
-            )
+            _say(f"{Reason.INVALID_MANIFEST}: {flag} {pair}: write {form}, with the name of a {of}", error=True)
             raise typer.Exit(int(Exit.USAGE))
         pairs[name] = value
     return pairs

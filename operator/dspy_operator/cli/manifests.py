@@ -132,8 +132,8 @@ class Manifests:
     programs: Mapping[Key, PromptProgram]
     runs: Mapping[Key, OptimizationRun]
     endpoints: Mapping[Key, ModelEndpoint]
-    config_maps: Mapping[Key, Mapping[str, str]]
-    """`data`, and those of `binaryData` that are UTF-8 text."""
+    config_maps: Mapping[Key, Mapping[str, str | bytes]]
+    """`data` and `binaryData`: text where it is UTF-8, else bytes."""
     ignored: Mapping[str, int]
     """Kinds that local mode has no use for, and how many objects of each."""
     origins: Mapping[ObjectId, Origin]
@@ -545,7 +545,7 @@ class _Reading:
 
     def __init__(self) -> None:
         self.problems: list[Located] = []
-        self.objects: dict[ObjectId, Kind | dict[str, str]] = {}
+        self.objects: dict[ObjectId, Kind | dict[str, str | bytes]] = {}
         self.ignored: Counter[str] = Counter()
         self.origins: dict[ObjectId, Origin] = {}
         self.nodes: dict[ObjectId, Node] = {}
@@ -651,8 +651,8 @@ def _title(document: Mapping[str, Any]) -> str | None:
     return f"{kind}/{name}" if name and isinstance(name, str) else kind
 
 
-def _config_map(document: Mapping[str, Any]) -> dict[str, str]:
-    """The text of a ConfigMap by key. Bytes that are no UTF-8 are left out: no field of ours can name them."""
+def _config_map(document: Mapping[str, Any]) -> dict[str, str | bytes]:
+    """What a ConfigMap holds, by key."""
     problems = []
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):
@@ -663,7 +663,7 @@ def _config_map(document: Mapping[str, Any]) -> dict[str, str]:
             if not isinstance(value, str) or not value:
                 message = "is required" if part not in metadata else f"must be a string, found {_found(value)}"
                 problems.append(Problem(("metadata", part), message))
-    texts: dict[str, str] = {}
+    values_of: dict[str, str | bytes] = {}
     for part in ("data", "binaryData"):
         values = document.get(part)
         if values is None:
@@ -675,19 +675,24 @@ def _config_map(document: Mapping[str, Any]) -> dict[str, str]:
             if not isinstance(value, str):
                 problems.append(Problem((part, key), f"must be text in quotes or a block (|), found {_found(value)}"))
             elif part == "data":
-                texts[key] = value
-            elif key in texts:
+                values_of[key] = value
+            elif key in values_of:
                 problems.append(Problem((part, key), "is in data as well"))
             else:
                 try:
-                    texts[key] = base64.b64decode("".join(value.split()), validate=True).decode()
-                except UnicodeDecodeError:
-                    continue
+                    values_of[key] = _text_or_bytes(base64.b64decode("".join(value.split()), validate=True))
                 except ValueError:
                     problems.append(Problem((part, key), "is not base64"))
     if problems:
         raise InvalidObject(tuple(problems))
-    return texts
+    return values_of
+
+
+def _text_or_bytes(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _found(value: object) -> str:

@@ -6,6 +6,7 @@ call keeps the bare name: `<program>-current`, `<program>-account`, `<program>-<
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 # --- labels and annotations of every object that the operator makes -------------------------------------------------
@@ -171,12 +172,40 @@ def api_server(host: str, port: str) -> str:
 SPEC_FOLDER = "/etc/dspy-operator"
 RUN_JSON = f"{SPEC_FOLDER}/{KEY_RUN_SPEC}"
 DATA_FOLDER = "/data/0"
+"""Of `dataset.source`."""
+
+
+def data_folder(number: int) -> str:
+    """Of each source of rows, in the order of Dataset.sources()."""
+    return f"/data/{number}"
+
+
+def inline_file(format_: str, number: int = 0) -> str:
+    """File, and key of the spec ConfigMap, with the rows that a program has in itself.
+
+    Args:
+        number: of the source.
+    """
+    return f"inline{f'-{number}' if number else ''}.{format_.lower()}"
+
+
 INCUMBENT_FOLDER = "/incumbent"
 WORK_FOLDER = "/work"
 JOURNAL_FILE = f"{WORK_FOLDER}/journal.jsonl"
 OUT_FOLDER = f"{WORK_FOLDER}/out"
 CONTROL_FILE = f"{WORK_FOLDER}/control.json"
 """Where the runner keeps the last control document that it was given; the truth is in its channel."""
+
+
+def url_file(url: str) -> str:
+    """The file that a URL's rows are kept in: its last part, as far as it is a name."""
+    last = re.sub(r"[^A-Za-z0-9._-]", "_", url.partition("?")[0].rstrip("/").rpartition("/")[2])[-100:]
+    return last if last.strip("._") else "rows"
+
+
+def headers_folder(number: int) -> str:
+    """Files of the headers that a source of rows is asked with; an optional mount."""
+    return f"/secrets/data-{number}"
 
 
 def key_file(role: str) -> str:

@@ -21,6 +21,7 @@ from dspy_operator.contract.runspec import (
     OptimizerPart,
     Paths,
     ProgramPart,
+    RowsFile,
     RunIdentity,
     RunSpec,
     SplitPart,
@@ -41,6 +42,8 @@ class Surroundings:
 
     data_path: str
     paths: Paths
+    files: Mapping[str, RowsFile] = field(default_factory=dict)
+    """Part ("" is the dataset's own) -> its file; what is not here is at `data_path`."""
     urls: Mapping[str, str] = field(default_factory=dict)
     """`namespace/name` of an endpoint -> its URL, where the object itself does not say it."""
     key_files: Mapping[str, str] = field(default_factory=dict)
@@ -95,7 +98,7 @@ def resolve(
             type=run.spec.optimizer.type,  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py
             options=run.spec.optimizer.options.document(),
         ),
-        dataset=dataset_part(program, around.data_path, around.dataset_digest),
+        dataset=dataset_part(program, around, around.dataset_digest),
         endpoints=resolved,  # type: ignore[arg-type]  # keys are the two roles
         incumbent=around.incumbent,
         test_looks=around.test_looks,
@@ -120,7 +123,7 @@ def resolve_validation(program: PromptProgram, around: Surroundings) -> RunSpec:
         kind="validate",
         run=identity,
         program=program_part(program),
-        dataset=dataset_part(program, around.data_path),
+        dataset=dataset_part(program, around),
         paths=around.paths,
     )
 
@@ -138,20 +141,27 @@ def program_part(program: PromptProgram) -> ProgramPart:
     )
 
 
-def dataset_part(program: PromptProgram, path: str, digest: str | None = None) -> DatasetPart:
+def dataset_part(program: PromptProgram, around: Surroundings, digest: str | None = None) -> DatasetPart:
     """How a program's rows are read, defaults applied."""
     dataset = program.spec.dataset
     split = dataset.split
-    column = split.column.name if split and split.column else None
-    seed = (split.hash.seed if split and split.hash else None) or 0
+    by_hash = split.hash if split else None
+    own = around.files.get("") or RowsFile(path=around.data_path)
     return DatasetPart(
-        path=path,
-        format=dataset.format,  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py
+        path=own.path,
+        root=own.root,
+        http=own.http,
+        sha256=own.sha256,
+        format=dataset.format,
         fields=dataset.fields or {},
         split=SplitPart(
-            type=split.type if split else "Hash",  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py
-            seed=seed,
-            column=column,
+            type=split.type if split else "Hash",
+            seed=(by_hash.seed if by_hash else None) or 0,
+            column=split.column.name if split and split.column else None,
+            group_by=by_hash.group_by if by_hash else None,
+            stratify_by=by_hash.stratify_by if by_hash else None,
+            validation=around.files.get("validation"),
+            test=around.files.get("test"),
         ),
         limit=dataset.limit,
         export_rows=True if dataset.export_rows is None else dataset.export_rows,

@@ -56,19 +56,51 @@ class OptimizerPart(Document):
     options: dict[str, Any] = {}
 
 
+class HTTPRows(Document):
+    """Where a file comes from that is not there yet."""
+
+    url: str
+    headers_folder: str | None = None
+    """A file for each header, named as it."""
+    headers_secret: str | None = None
+    """For messages: the Secret that the files come from."""
+
+
+class RowsFile(Document):
+    """A file of rows."""
+
+    path: str
+    root: str | None = None
+    """Folder that the file must lie in, links followed: a volume that others write to. None: any."""
+    sha256: str | None = None
+    http: HTTPRows | None = None
+    """Fetched from here into `path`, unless it is there."""
+
+
 class SplitPart(Document):
     """How rows are divided, defaults applied."""
 
-    type: Literal["Hash", "Column"]
+    type: Literal["Hash", "Column", "Sources"]
     seed: int = 0
     column: str | None = None
+    group_by: str | None = None
+    """Hash: rows that are alike in this column stay together."""
+    stratify_by: str | None = None
+    """Hash: each part has its share of each value of this column."""
+    validation: RowsFile | None = None
+    """Sources: without it the dataset's own rows are divided."""
+    test: RowsFile | None = None
+    """Sources."""
 
 
 class DatasetPart(Document):
     """Where the rows are in the pod, and how they are read."""
 
     path: str
-    format: Literal["JSONL"] = "JSONL"
+    root: str | None = None
+    """As of RowsFile, which this is too."""
+    http: HTTPRows | None = None
+    format: Literal["JSONL", "JSON", "CSV"] = "JSONL"
     fields: dict[str, str] = {}
     split: SplitPart
     limit: int | None = None
@@ -76,6 +108,12 @@ class DatasetPart(Document):
     sha256: str | None = None
     digest: str | None = None
     """What `validate` saw; another one in the pod is InvalidDataset."""
+
+    def files(self) -> dict[str, RowsFile]:
+        """Part ("" is the dataset's own) -> its file."""
+        own = RowsFile(path=self.path, root=self.root, sha256=self.sha256, http=self.http)
+        parts = {"validation": self.split.validation, "test": self.split.test}
+        return {"": own, **{part: file for part, file in parts.items() if file is not None}}
 
 
 class Endpoint(Document):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dspy_operator.api.fields import API_VERSION
 from dspy_operator.contract import names
@@ -25,8 +25,6 @@ GRACE_SECONDS = 10
 DEFAULT_JOURNAL_SIZE = "1Gi"
 DEFAULT_REQUESTS: Mapping[str, str] = {"cpu": "100m", "memory": "256Mi"}
 """What a pod asks for where `podTemplate.resources` is not written: a runner mostly waits for answers."""
-INLINE_KEY = "inline.jsonl"
-"""Key of the spec ConfigMap, and file in the data folder, that holds rows written in the manifest itself."""
 
 
 class _Mount(BaseModel):
@@ -40,14 +38,28 @@ class KeyRef(_Mount):
     key: str
 
 
+class DataMount(_Mount):
+    """Where one source of rows is; with neither ConfigMap nor claim the spec ConfigMap has it, under the file's name."""
+
+    file: str
+    """In the source's folder."""
+    config_map: str | None = None
+    claim: str | None = None
+    """PersistentVolumeClaim, mounted as a whole, read-only."""
+    fetched: bool = False
+    """The pod gets it from a URL: nothing is mounted."""
+    headers: str | None = None
+    """Secret with the headers that it asks with."""
+
+
 class Mounts(_Mount):
     """What the pod mounts beside its own ConfigMaps, frozen with run.json.
 
     A later try of the same attempt is built from this and not from objects that have changed since.
     """
 
-    rows: KeyRef | None = None
-    """The user's ConfigMap; None where the rows are `inline.jsonl` of the spec ConfigMap."""
+    data: tuple[DataMount, ...] = (DataMount(file=names.inline_file("JSONL")),)
+    """Of each source of rows, in the order of Dataset.sources()."""
     incumbent: str | None = None
     """Name of the revision ConfigMap that is served."""
     keys: dict[str, KeyRef] = Field(default_factory=dict)
@@ -57,10 +69,18 @@ class Mounts(_Mount):
     uids: dict[str, str] = Field(default_factory=dict)
     """Role -> uid of its endpoint, which a name alone does not pin."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier(cls, written: Any) -> Any:
+        """Of an operator that knew one source: `rows` was its ConfigMap, else it was inline."""
+        if not isinstance(written, dict) or not (rows := written.get("rows")):
+            return written
+        return {**written, "data": [{"file": rows["key"], "config_map": rows["name"]}]}
+
     @property
     def data_path(self) -> str:
-        """Where the pod finds its rows."""
-        return f"{names.DATA_FOLDER}/{self.rows.key if self.rows else INLINE_KEY}"
+        """Where the pod finds the rows of `dataset.source`."""
+        return f"{names.DATA_FOLDER}/{self.data[0].file}"
 
 
 @dataclass(frozen=True)
@@ -108,20 +128,19 @@ def owned_by(child: Body, uid: str) -> bool:
 
 
 def spec_config_map(
-    owner: Owner, name: str, spec: RunSpec, mounts: Mounts, *, inline: str | None = None, **labels: str
+    owner: Owner, name: str, spec: RunSpec, mounts: Mounts, *, inline: Mapping[str, str] | None = None, **labels: str
 ) -> Body:
     """The immutable ConfigMap with run.json; a new content is a new name, for a kubelet may serve the old one.
 
     Args:
-        inline: rows that are written in the program itself.
+        inline: key -> rows that are written in the program itself.
         labels: LABEL_ATTEMPT by its value.
     """
     data = {
         names.KEY_RUN_SPEC: _json(spec.document()),
         names.KEY_MOUNTS: _json(mounts.model_dump(mode="json", exclude_none=True)),
+        **(inline or {}),
     }
-    if inline is not None:
-        data[INLINE_KEY] = inline
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -299,15 +318,21 @@ def _pod_spec(pod: Pod, template: Mapping[str, Any]) -> dict[str, Any]:
 
 def _volumes(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     mounts = pod.mounts
-    rows = mounts.rows or KeyRef(name=pod.spec_name, key=INLINE_KEY)
     volumes: list[dict[str, Any]] = [
         _config_map("spec", pod.spec_name, names.KEY_RUN_SPEC),
-        _config_map("data", rows.name, rows.key, optional=True),
         {"name": "work"}
         | ({"persistentVolumeClaim": {"claimName": pod.journal_claim}} if pod.journal_claim else {"emptyDir": {}}),
         {"name": "tmp", "emptyDir": {}},
     ]
-    where = {"spec": names.SPEC_FOLDER, "data": names.DATA_FOLDER, "work": names.WORK_FOLDER, "tmp": "/tmp"}
+    where = {"spec": names.SPEC_FOLDER, "work": names.WORK_FOLDER, "tmp": "/tmp"}
+    for number, data in enumerate(mounts.data):
+        volume = f"data-{number}" if number else "data"
+        if not data.fetched:
+            volumes.append(_data(volume, data, pod.spec_name))
+            where[volume] = names.data_folder(number)
+        elif data.headers is not None:
+            volumes.append({"name": f"headers-{number}", "secret": {"secretName": data.headers, "optional": True}})
+            where[f"headers-{number}"] = names.headers_folder(number)
     if mounts.incumbent is not None:
         volumes.append({"name": "incumbent", "configMap": {"name": mounts.incumbent}})
         where["incumbent"] = names.INCUMBENT_FOLDER
@@ -330,6 +355,13 @@ def _volumes(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         {"name": name, "mountPath": path} | ({} if name in writable else {"readOnly": True})
         for name, path in where.items()
     ]
+
+
+def _data(volume: str, data: DataMount, spec_name: str) -> dict[str, Any]:
+    if data.claim is None:
+        return _config_map(volume, data.config_map or spec_name, data.file, optional=True)
+    # Read-only at the volume too, not just at the mount: the kubelet then leaves the files' owners and modes alone.
+    return {"name": volume, "persistentVolumeClaim": {"claimName": data.claim, "readOnly": True}}
 
 
 def _config_map(volume: str, name: str, key: str, *, optional: bool = False) -> dict[str, Any]:

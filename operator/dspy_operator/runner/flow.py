@@ -370,7 +370,7 @@ class Run:
                     ) from error
             except LMError as error:
                 refused = error
-                log.warning("%s refuses line %d; rows like it count as failed: %s", task.name, row.line, error)
+                log.warning("%s refuses %s; rows like it count as failed: %s", task.name, row.place, error)
                 continue
             break
         if refused is not None and not isinstance(refused, ContextWindowExceededError):

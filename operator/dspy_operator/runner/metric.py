@@ -148,7 +148,7 @@ def check_metric(metric: ScoredMetric, rows: Sequence[Row]) -> None:
         try:
             metric.score(row.outputs, row.outputs)
         except RunStop as stop:
-            raise RunFailed(stop.reason, f"line {row.line}: {stop.message}", path=stop.path) from stop
+            raise RunFailed(stop.reason, f"{row.place}: {stop.message}", path=stop.path) from stop
 
 
 def _template(spec: Metric, outputs: Sequence[str]) -> Template | None:

@@ -50,7 +50,7 @@ class Prepared:
             train=len(self.parts.train),
             validation=len(self.parts.validation),
             test=len(self.parts.test),
-            dropped=len(self.rows.dropped),
+            dropped=self.rows.dropped_count,
             dropped_message=self.rows.dropped_message() or "",
             digest=self.parts.digest,
             test_digest=self.parts.test_digest,
@@ -108,6 +108,9 @@ def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:
     )
     parts = split(rows.rows, spec.dataset.split)
     if spec.dataset.digest is not None and spec.dataset.digest != parts.digest:
+        for file in spec.dataset.files().values():
+            if file.http is not None:
+                Path(file.path).unlink(missing_ok=True)  # the next try asks again, and may be told the right ones
         raise RunFailed(
             Reason.INVALID_DATASET,
             f"the rows changed since they were validated ({spec.dataset.digest} then, {parts.digest} now)",

@@ -179,7 +179,13 @@ def _moved(spec: RunSpec, folder: Path) -> RunSpec:
         return str(folder / Path(path).relative_to(before)) if Path(path).is_relative_to(before) else path
 
     paths = Paths(journal=here(spec.paths.journal), out=str(folder), control=here(spec.paths.control))
-    dataset = spec.dataset.model_copy(update={"path": here(spec.dataset.path)})
+    parts = {
+        name: file.model_copy(update={"path": here(file.path)})
+        for name in ("validation", "test")
+        if (file := getattr(spec.dataset.split, name)) is not None
+    }
+    split = spec.dataset.split.model_copy(update=parts)
+    dataset = spec.dataset.model_copy(update={"path": here(spec.dataset.path), "split": split})
     return spec.model_copy(update={"paths": paths, "dataset": dataset})
 
 

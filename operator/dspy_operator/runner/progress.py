@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,15 +153,27 @@ def write_json(path: Path, document: Any) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write, fsync, rename: a reader, also one after a crash, sees all of it or none."""
+    write_chunks(path, (content,))
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """The same for a file's content, however large."""
+    with source.open("rb") as file:
+        write_chunks(path, iter(lambda: file.read(1024 * 1024), b""))
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    """The same for what comes in pieces; where one of them fails nothing is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)  # on a full volume it holds the very room that is missing
         raise
 

@@ -6,7 +6,8 @@ label must not become a training set sorted by label, and sorting a file again m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dspy_operator.contract.canonical import dataset_digest, sha256_hex
@@ -44,13 +45,18 @@ def split(rows: Sequence[Row], how: SplitPart) -> Parts:
     shrinks from a half to 40 %, and up to 15 more go from test to dev. A threshold per row, which would move none, was
     rejected: chance would then make a test of 51 rows where 60 were meant, and the gate could promote nothing.
 
-    Column: as each row's `part` says; train and validation stay as given, dev is divided.
+    With groups the test is made of whole groups: by the place of their group, each that still fits; where none does, the
+    smallest. With strata each stratum gives its share of the test (largest remainder: to within one row), and of train and
+    validation its share of dev. With both, a group counts as its rows' most frequent value, and shares are as near as whole
+    groups come. Groups stay whole between train and validation too.
+
+    Column, Sources: as each row's `part` says; train and validation stay as given, dev is divided.
 
     Raises:
         RunFailed: InvalidDataset when the column says something else; SplitEmpty when a part has no row.
     """
     ordered = _by_place(rows, how.seed)
-    part_of = _by_hash(ordered) if how.type == "Hash" else _by_column(ordered)
+    part_of = _by_hash(ordered, how.seed) if how.type == "Hash" else _by_column(ordered)
     within = {part: tuple(row for row in ordered if part_of[row.digest] == part) for part in PARTS}
     explicit = bool(within[TRAIN] or within[VALIDATION])
     _check_sizes({part: len(within[part]) for part in ((TRAIN, VALIDATION, TEST) if explicit else (DEV, TEST))})
@@ -73,8 +79,11 @@ def split(rows: Sequence[Row], how: SplitPart) -> Parts:
 def divide(dev: Sequence[Row], seed: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """Dev as (train, validation), half and half by place, the odd row to train. A row more or less moves one other."""
     ordered = _by_place(dev, seed)
-    middle = (len(ordered) + 1) // 2
-    return ordered[:middle], ordered[middle:]
+    train = _chosen(ordered, (len(ordered) + 1) // 2, seed)
+    return (
+        tuple(row for row in ordered if row.digest in train),
+        tuple(row for row in ordered if row.digest not in train),
+    )
 
 
 def test_size(rows: int) -> int:
@@ -85,23 +94,72 @@ def test_size(rows: int) -> int:
 
 
 def _by_place(rows: Iterable[Row], seed: int) -> tuple[Row, ...]:
-    return tuple(sorted(rows, key=lambda row: sha256_hex(f"{seed}:{row.digest}".encode())))
+    return tuple(sorted(rows, key=lambda row: _place(seed, row.digest)))
 
 
-def _by_hash(ordered: Sequence[Row]) -> dict[str, str]:
-    border = test_size(len(ordered))
-    return {row.digest: TEST if place < border else DEV for place, row in enumerate(ordered)}
+def _place(seed: int, digest: str) -> str:
+    return sha256_hex(f"{seed}:{digest}".encode())
+
+
+def _by_hash(ordered: Sequence[Row], seed: int) -> dict[str, str]:
+    test = _chosen(ordered, test_size(len(ordered)), seed)
+    return {row.digest: TEST if row.digest in test else DEV for row in ordered}
+
+
+def _chosen(ordered: Sequence[Row], size: int, seed: int) -> frozenset[str]:
+    """Digests of so many rows: the first by place, as far as groups and strata let them."""
+    units = _units(ordered, seed)
+    strata: defaultdict[str, list[Sequence[Row]]] = defaultdict(list)
+    for unit in units:
+        strata[_stratum(unit)].append(unit)
+    left = _shares({name: sum(map(len, members)) for name, members in strata.items()}, size)
+    chosen: list[Row] = []
+    for name, members in strata.items():
+        for unit in members:
+            if len(unit) <= left[name]:
+                left[name] -= len(unit)
+                chosen.extend(unit)
+    if not chosen and units:
+        smallest: Sequence[Row] = min(units, key=len)
+        chosen.extend(smallest)
+    return frozenset(row.digest for row in chosen)
+
+
+def _units(ordered: Sequence[Row], seed: int) -> Sequence[Sequence[Row]]:
+    """What is not divided, by place: each row, or each group."""
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in ordered:
+        if row.group is None:
+            return [(row,) for row in ordered]
+        groups[row.group].append(row)
+    return [groups[name] for name in sorted(groups, key=lambda name: _place(seed, sha256_hex(name.encode())))]
+
+
+def _stratum(unit: Sequence[Row]) -> str:
+    """Its most frequent one, of equals the smallest."""
+    counts = Counter(row.stratum or "" for row in unit)
+    return min(counts, key=lambda name: (-counts[name], name))
+
+
+def _shares(sizes: Mapping[str, int], size: int) -> dict[str, int]:
+    """What each stratum gives to a part of so many rows: the largest remainders are rounded up, equal ones by name."""
+    whole = sum(sizes.values())
+    shares = {name: of * size // whole for name, of in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda name: (-(sizes[name] * size % whole), name))
+    for name in by_remainder[: size - sum(shares.values())]:
+        shares[name] += 1
+    return shares
 
 
 def _by_column(ordered: Sequence[Row]) -> dict[str, str]:
     by_line = sorted(ordered, key=lambda row: row.line)
     for row in by_line:
         if row.part not in PARTS:
-            raise _refused(f'line {row.line} says "{row.part}"')
+            raise _refused(f'{row.place} says "{row.part}"')
     dev = next((row for row in by_line if row.part == DEV), None)
     halves = next((row for row in by_line if row.part in {TRAIN, VALIDATION}), None)
     if dev and halves:
-        raise _refused(f'line {dev.line} says "dev" and line {halves.line} says "{halves.part}"')
+        raise _refused(f'{dev.place} says "dev" and {halves.place} says "{halves.part}"')
     return {row.digest: str(row.part) for row in ordered}
 
 

@@ -139,7 +139,7 @@ class Watcher(BaseCallback):  # type: ignore[misc]
         rows = [self._rows[example_key(example)] for example in devset]
         digest = dataset_digest((row.digest, "") for row in rows)
         hashed = program_hash(program)
-        mark = Mark(self._kind, hashed, digest, tuple(scores), tuple(f"line {row.line}" for row in rows))
+        mark = Mark(self._kind, hashed, digest, tuple(scores), tuple(row.place for row in rows))
         self._ledger.mark(mark)
         mean = 100 * sum(scores) / len(scores)
         whole = dataset_digest((row.digest, "") for row in sorted(rows, key=lambda row: row.digest)) == self._scored

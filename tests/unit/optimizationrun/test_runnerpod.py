@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from dspy_operator.api.dataset import Dataset
 from dspy_operator.contract import names
 from dspy_operator.contract.runspec import RunSpec
-from dspy_operator.controllers import runnerpod
-from dspy_operator.controllers.runnerpod import KeyRef, Mounts, Owner, Pod
+from dspy_operator.controllers import rowsources, runnerpod
+from dspy_operator.controllers.runnerpod import DataMount, KeyRef, Mounts, Owner, Pod
 from tests.unit.optimizationrun.builders import a_cluster, a_run_is, an_endpoint_is
 from tests.unit.optimizationrun.cluster import NAMESPACE, Cluster
 
@@ -67,7 +68,7 @@ def test_the_pod_may_get_and_patch_its_channel_and_nothing_else() -> None:
 
 def test_everything_is_where_the_contract_says() -> None:
     mounts = Mounts(
-        rows=KeyRef(name="tickets", key="data.jsonl"),
+        data=(DataMount(file="data.jsonl", config_map="tickets"),),
         incumbent="triage-0badcafe",
         keys={"task": KeyRef(name="openai", key="token")},
         image="runner:1",
@@ -98,6 +99,28 @@ def test_rows_of_the_manifest_itself_lie_in_the_spec_config_map() -> None:
     assert volume(spec, "data")["configMap"]["name"] == "orun-fast-1-spec"
     assert Mounts().data_path == "/data/0/inline.jsonl"
     assert volume(spec, "work") == {"emptyDir": {}}
+
+
+def test_each_source_has_a_folder_of_its_own_and_a_volume_is_never_written_to() -> None:
+    data = (
+        DataMount(file="2026/train.csv.gz", claim="tickets"),
+        DataMount(file="inline-1.csv"),
+        DataMount(file="test.csv", config_map="held-out"),
+    )
+    spec = pod_spec(mounts=Mounts(data=data))
+    mounted = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    where = {name: (mounted[name]["mountPath"], mounted[name]["readOnly"]) for name in ("data", "data-1", "data-2")}
+    assert where == {"data": ("/data/0", True), "data-1": ("/data/1", True), "data-2": ("/data/2", True)}
+    assert volume(spec, "data") == {"persistentVolumeClaim": {"claimName": "tickets", "readOnly": True}}
+    assert volume(spec, "data-1")["configMap"]["name"] == "orun-fast-1-spec"
+    assert volume(spec, "data-2")["configMap"]["name"] == "held-out"
+    assert Mounts(data=data).data_path == "/data/0/2026/train.csv.gz"
+
+
+def test_what_an_earlier_operator_froze_is_still_understood() -> None:
+    earlier = Mounts.model_validate_json('{"rows": {"name": "tickets", "key": "data.jsonl"}, "image": "runner:1"}')
+    assert earlier == Mounts(data=(DataMount(file="data.jsonl", config_map="tickets"),), image="runner:1")
+    assert Mounts.model_validate_json('{"image": "runner:1"}').data_path == "/data/0/inline.jsonl"
 
 
 def test_the_environment_names_try_channel_and_image_and_the_image_says_how_it_is_run() -> None:
@@ -187,3 +210,29 @@ def _spec(cluster: Cluster) -> dict[str, Any]:
 
 def _component(body: dict[str, Any]) -> str:
     return str((body["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT, ""))
+
+
+def test_a_snapshot_of_a_url_is_of_the_rows_that_were_validated() -> None:
+    """Other rows from the same URL lie elsewhere on the journal's volume; the same ones are found there again."""
+    http = {"url": "https://data.example/rows.jsonl"}
+    dataset = Dataset.model_validate({"source": {"type": "HTTP", "http": http}, "format": "JSONL"})
+    mounts = rowsources.mounts_of(dataset)
+    first, same, other = (
+        rowsources.files_of(dataset, mounts, digest=digest)[""].path for digest in ("v1:a", "v1:a", "v1:b")
+    )
+    assert first == same != other
+    assert first.startswith("/work/rows/") and first.endswith("/rows.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("url", "want"),
+    [
+        ("https://a.example/x/rows.csv.gz?token=1", "rows.csv.gz"),
+        ("https://a.example", "a.example"),
+        ("https://a.example/x/%2e%2e/..", "rows"),
+        ("https://a.example/a%2Fb", "a_2Fb"),
+        ("https://a.example/x/", "x"),
+    ],
+)
+def test_a_snapshot_is_named_as_the_url_ends(url: str, want: str) -> None:
+    assert names.url_file(url) == want

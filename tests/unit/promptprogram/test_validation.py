@@ -541,3 +541,140 @@ def test_every_end_is_told_once() -> None:
     cluster.pass_time(minutes=7)
     cluster.settle()
     assert len(cluster.events) == 2
+
+
+# --- volumes, and parts with sources of their own ---------------------------------------------------------------------
+
+ON_A_VOLUME = {
+    "dataset.source": {
+        "type": "PersistentVolumeClaim",
+        "persistentVolumeClaim": {"claimName": "tickets", "path": "2026/rows.csv.gz"},
+    },
+    "dataset.format": "CSV",
+}
+THREE_SOURCES = {
+    **ROWS,
+    "dataset.split": {
+        "type": "Sources",
+        "sources": {
+            "validation": {"type": "Inline", "inline": {"data": "{}"}},
+            "test": {"type": "ConfigMap", "configMap": {"name": "held-out", "key": "data.jsonl"}},
+        },
+    },
+}
+
+
+def test_rows_on_a_volume_wait_for_it_and_are_mounted_read_only() -> None:
+    cluster = Cluster()
+    cluster.apply_program(ON_A_VOLUME)
+    cluster.settle()
+    assert cluster.says("Accepted") == ("False", ProgramReason.DATASET_NOT_FOUND)
+    assert cluster.condition("Accepted")[2] == (
+        "spec.dataset.source.persistentVolumeClaim.claimName: PersistentVolumeClaim team-a/tickets does not exist; "
+        "creating it is enough"
+    )
+    cluster.put_foreign("PersistentVolumeClaim", "tickets")
+    cluster.pass_time(seconds=60)
+    cluster.settle()
+    spec = RunSpec.model_validate_json(cluster.objects["ConfigMap", "pp-triage-1-spec"]["data"]["run.json"])
+    assert (spec.dataset.path, spec.dataset.root) == ("/data/0/2026/rows.csv.gz", "/data/0")
+    pod = cluster.job["spec"]["template"]["spec"]
+    assert {volume["name"]: volume for volume in pod["volumes"]}["data"] == {
+        "name": "data",
+        "persistentVolumeClaim": {"claimName": "tickets", "readOnly": True},
+    }
+
+
+def test_a_volume_that_changes_its_labels_is_not_validated_again_but_another_one_of_its_name_is() -> None:
+    cluster = Cluster()
+    cluster.put_foreign("PersistentVolumeClaim", "tickets")
+    cluster.validated(ON_A_VOLUME)
+    claim = cluster.unwatched["PersistentVolumeClaim", "tickets"]
+    claim["metadata"] = {**claim["metadata"], "resourceVersion": "2"}
+    cluster.pass_time(minutes=10)
+    cluster.settle()
+    assert cluster.jobs() == ["pp-triage-1"]
+    claim["metadata"] = {**claim["metadata"], "uid": "another"}
+    cluster.pass_time(minutes=10)
+    cluster.settle()
+    assert cluster.jobs()[-1] == "pp-triage-2"
+
+
+def test_each_source_is_waited_for_mounted_and_noticed_when_it_changes() -> None:
+    cluster = Cluster()
+    cluster.apply_rows()
+    cluster.apply_program(THREE_SOURCES)
+    cluster.settle()
+    assert cluster.condition("Accepted")[2].startswith(
+        "spec.dataset.split.sources.test.configMap.name: ConfigMap team-a/held-out does not exist"
+    )
+    cluster.apply_rows(name="held-out")
+    cluster.pass_time(seconds=60)
+    cluster.settle()
+    data = cluster.objects["ConfigMap", "pp-triage-1-spec"]["data"]
+    dataset = RunSpec.model_validate_json(data["run.json"]).dataset
+    assert dataset.split.validation is not None and dataset.split.test is not None
+    paths = (dataset.path, dataset.split.validation.path, dataset.split.test.path)
+    assert paths == ("/data/0/data.jsonl", "/data/1/inline-1.jsonl", "/data/2/data.jsonl")
+    assert data["inline-1.jsonl"] == "{}"
+    pod = cluster.job["spec"]["template"]["spec"]
+    mounted = {volume["name"]: volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
+    assert mounted == {
+        "spec": "pp-triage-1-spec",
+        "data": "tickets",
+        "data-1": "pp-triage-1-spec",
+        "data-2": "held-out",
+    }
+    cluster.pod_reports()
+    cluster.job_ends()
+    cluster.settle()
+    assert cluster.says("Accepted") == ("True", ProgramReason.ACCEPTED)
+    cluster.apply_rows("{}\n{}", name="held-out")
+    cluster.pass_time(minutes=10)
+    cluster.settle()
+    assert cluster.jobs()[-1] == "pp-triage-2"
+
+
+OVER_HTTP = {
+    "dataset.source": {
+        "type": "HTTP",
+        "http": {"url": "https://data.example/t/rows.csv.gz?x=1", "headersSecret": {"name": "token"}},
+    },
+    "dataset.format": "CSV",
+}
+
+
+def test_rows_of_a_url_are_fetched_by_the_pod_with_the_secrets_headers_as_files() -> None:
+    cluster = Cluster()
+    cluster.apply_program(OVER_HTTP)
+    cluster.settle()
+    spec = RunSpec.model_validate_json(cluster.objects["ConfigMap", "pp-triage-1-spec"]["data"]["run.json"])
+    assert spec.dataset.path.startswith("/work/rows/") and spec.dataset.path.endswith("/rows.csv.gz")
+    assert spec.dataset.http is not None
+    assert (spec.dataset.http.headers_folder, spec.dataset.http.headers_secret) == ("/secrets/data-0", "token")
+    pod = cluster.job["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert "data" not in volumes
+    assert volumes["headers-0"]["secret"] == {"secretName": "token", "optional": True}
+    (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "headers-0"]
+    assert mount == {"name": "headers-0", "mountPath": "/secrets/data-0", "readOnly": True}
+
+
+@pytest.mark.parametrize("reason", [Reason.SECRET_MISSING, Reason.DATASET_NOT_FOUND, Reason.ENDPOINT_UNAVAILABLE])
+def test_what_only_a_pod_can_see_is_waited_for_without_an_end(reason: Reason) -> None:
+    cluster = Cluster()
+    cluster.apply_program(OVER_HTTP)
+    cluster.settle()
+    for tries in range(1, 8):
+        cluster.pod_reports(reason=reason, message="not there")
+        cluster.job_ends(complete=False)
+        cluster.settle()
+        assert cluster.condition("Accepted")[:2] == ("Unknown", ProgramReason.VALIDATING)
+        assert f"try {tries} failed: {reason}: not there; the next follows in " in cluster.condition("Accepted")[2]
+        cluster.pass_time(minutes=5)
+        cluster.settle()
+        assert cluster.jobs() == [f"pp-triage-{tries + 1}"]
+    cluster.pod_reports()
+    cluster.job_ends()
+    cluster.settle()
+    assert cluster.says("Accepted") == ("True", ProgramReason.ACCEPTED)

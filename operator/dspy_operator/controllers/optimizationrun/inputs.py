@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +16,7 @@ from dspy_operator.contract import digests, names
 from dspy_operator.contract.canonical import digest
 from dspy_operator.contract.resolve import PROMPT_OPTIMIZERS, Surroundings, resolve
 from dspy_operator.contract.runspec import Incumbent, Paths, RunSpec
+from dspy_operator.controllers import rowsources
 from dspy_operator.controllers.runnerpod import KeyRef, Mounts
 from dspy_operator.engine.plan import Body
 
@@ -53,8 +54,8 @@ class Frozen:
 
     spec: RunSpec
     mounts: Mounts
-    inline: str | None = None
-    """Rows that are written in the program."""
+    inline: Mapping[str, str] = field(default_factory=dict)
+    """Key of the spec ConfigMap -> rows that are written in the program."""
 
 
 def roles_of(run: OptimizationRun, program: PromptProgram | None) -> dict[str, str]:
@@ -139,8 +140,7 @@ def freeze(
     Raises:
         RunFailed: EndpointNotFound or PricingMissing, with the path of the field.
     """
-    config_map, inline = program.spec.dataset.source.config_map, program.spec.dataset.source.inline
-    rows = KeyRef(name=config_map.name, key=config_map.key) if config_map is not None else None
+    dataset = program.spec.dataset
     served = (program_status.get("servedRevision") or {}).get("name")
     incumbent = served if served != program_status.get("baselineRevision") else None
     roles = roles_of(run, program)
@@ -152,19 +152,21 @@ def freeze(
             keys[role] = KeyRef(name=openai.api_key_secret.name, key=openai.api_key_secret.key)
             key_files.setdefault(endpoint, names.key_file(role))
     mounts = Mounts(
-        rows=rows,
+        data=rowsources.mounts_of(dataset),
         incumbent=incumbent,
         keys=keys,
         image=image,
         uids={role: str(endpoints[of].body["metadata"]["uid"]) for role, of in roles.items() if of in endpoints},
     )
+    validated = (program_status.get("dataset") or {}).get("digest")
     around = Surroundings(
         data_path=mounts.data_path,
+        files=rowsources.files_of(dataset, mounts.data, digest=validated),
         paths=_paths(""),
         urls={key: endpoint.url for key, endpoint in endpoints.items()},
         key_files=key_files,
         model_digests={key: found for key, endpoint in endpoints.items() if (found := endpoint.model_digest)},
-        dataset_digest=(program_status.get("dataset") or {}).get("digest"),
+        dataset_digest=validated,
         incumbent=Incumbent(revision=incumbent, path=names.INCUMBENT_FOLDER) if incumbent else None,
         test_looks=looks,
         attempt=attempt,
@@ -172,7 +174,7 @@ def freeze(
     spec = resolve(run, program, {key: endpoint.typed for key, endpoint in endpoints.items()}, around)
     # A journal is for one set of inputs. In a folder of its own it waits for the day when an edit is taken back.
     spec = spec.model_copy(update={"paths": _paths(digests.short(spec.input_digest))})
-    return Frozen(spec, mounts, inline.data if inline is not None else None)
+    return Frozen(spec, mounts, rowsources.inline_rows(dataset))
 
 
 def _paths(folder: str) -> Paths:

@@ -6,7 +6,7 @@ from dspy_operator.api.objects import PromptProgram
 from dspy_operator.contract import names
 from dspy_operator.contract.resolve import Surroundings, resolve_validation
 from dspy_operator.contract.runspec import Paths
-from dspy_operator.controllers import runnerpod
+from dspy_operator.controllers import rowsources, runnerpod
 from dspy_operator.engine.plan import Body, Settings
 
 DEADLINE_SECONDS = 3600
@@ -27,14 +27,16 @@ def frozen(owner: runnerpod.Owner, program: PromptProgram, settings: Settings, *
         subject: digest of what is validated, by which the attempt is known again.
     """
     mounts = _mounts(program, settings)
-    inline = program.spec.dataset.source.inline
-    around = Surroundings(data_path=mounts.data_path, paths=PATHS, attempt=attempt)
+    dataset = program.spec.dataset
+    around = Surroundings(
+        data_path=mounts.data_path, files=rowsources.files_of(dataset, mounts.data), paths=PATHS, attempt=attempt
+    )
     spec = runnerpod.spec_config_map(
         owner,
         names.validation_spec(owner.name, attempt),
         resolve_validation(program, around),
         mounts,
-        inline=inline.data if inline else None,
+        inline=rowsources.inline_rows(dataset),
         **{names.LABEL_ATTEMPT: str(attempt)},
     )
     spec["metadata"]["annotations"] = {names.ANNOTATION_DIGEST: subject}
@@ -57,7 +59,4 @@ def job(owner: runnerpod.Owner, program: PromptProgram, settings: Settings, *, a
 
 
 def _mounts(program: PromptProgram, settings: Settings) -> runnerpod.Mounts:
-    rows = program.spec.dataset.source.config_map
-    return runnerpod.Mounts(
-        rows=runnerpod.KeyRef(name=rows.name, key=rows.key) if rows else None, image=settings.runner_image
-    )
+    return runnerpod.Mounts(data=rowsources.mounts_of(program.spec.dataset), image=settings.runner_image)

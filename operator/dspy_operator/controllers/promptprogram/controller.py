@@ -11,7 +11,14 @@ from dspy_operator.contract import names
 from dspy_operator.controllers.promptprogram.decide import decide
 from dspy_operator.controllers.promptprogram.promotion import has_candidate
 from dspy_operator.controllers.promptprogram.revisions import verified_digest
-from dspy_operator.controllers.promptprogram.seen import RowsRead, Seen, component_of, next_reading
+from dspy_operator.controllers.promptprogram.seen import (
+    Named,
+    ObjectRead,
+    RowsRead,
+    Seen,
+    component_of,
+    next_reading,
+)
 from dspy_operator.controllers.promptprogram.validation import is_result_late
 from dspy_operator.controllers.shown import shown
 from dspy_operator.engine.conditions import timestamp
@@ -29,8 +36,8 @@ class _Remembered:
     """What need not be asked again for the next pass."""
 
     generation: int = 0
-    wanted: tuple[str, str] | None = None
-    """Name and key that `dataset.source` named."""
+    wanted: frozenset[Named] = frozenset()
+    """What the dataset's sources named."""
     rows: RowsRead | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     """uid -> digest of revisions, which are immutable."""
@@ -63,14 +70,14 @@ class PromptProgramController:
         children = tuple(world.children(key))
         digests = _digests(children, before.digests)
         runs = tuple(_runs(key, world))
-        wanted = _config_map_source(body)
+        wanted = _named_by_sources(body)
         generation = body["metadata"].get("generation", 1)
         rows = None
-        if wanted is not None:
+        if wanted:
             same = (before.generation, before.wanted) == (generation, wanted)
             rows = before.rows if same else None
             if rows is None or _is_due(rows, body, runs, now):
-                rows = await _read(Ref("v1", "ConfigMap", key.namespace, wanted[0]), world, now)
+                rows = await _read(wanted, key.namespace, world, now)
         self._remember(key, _Remembered(generation, wanted, rows, digests))
         target = _target(body)
         seen = Seen(
@@ -103,11 +110,19 @@ def _target(body: Body) -> Key | None:
     return Key("ModelEndpoint", endpoint.get("namespace") or body["metadata"]["namespace"], endpoint["name"])
 
 
-def _config_map_source(body: Body) -> tuple[str, str] | None:
-    """Name and key of the ConfigMap with the rows; None where they are elsewhere, or nobody can tell."""
-    source: Any = ((body.get("spec") or {}).get("dataset") or {}).get("source") or {}
-    found = source.get("configMap") or {}
-    return (found["name"], found["key"]) if found.get("name") and found.get("key") else None
+def _named_by_sources(body: Body) -> frozenset[Named]:
+    """The objects that hold rows; those of a spec that does not parse, as far as they can be told."""
+    dataset: Any = (body.get("spec") or {}).get("dataset") or {}
+    parts: Any = (dataset.get("split") or {}).get("sources") or {}
+    found = set()
+    for source in (dataset.get("source"), parts.get("validation"), parts.get("test")):
+        for kind, member, name_field in (
+            ("ConfigMap", "configMap", "name"),
+            ("PersistentVolumeClaim", "persistentVolumeClaim", "claimName"),
+        ):
+            if name := ((source or {}).get(member) or {}).get(name_field):
+                found.add(Named(kind, name))
+    return frozenset(found)
 
 
 def _is_due(rows: RowsRead, body: Body, runs: Iterable[Body], now: datetime) -> bool:
@@ -118,13 +133,15 @@ def _is_due(rows: RowsRead, body: Body, runs: Iterable[Body], now: datetime) -> 
     return any(run["metadata"]["creationTimestamp"] >= since for run in runs)
 
 
-async def _read(ref: Ref, world: World, now: datetime) -> RowsRead:
-    found = await world.read(ref)
-    if found is None:
-        return RowsRead(now, None)
-    metadata = found["metadata"]
-    keys = (*(found.get("data") or {}), *(found.get("binaryData") or {}))
-    return RowsRead(now, f"{metadata['uid']}/{metadata['resourceVersion']}", keys)
+async def _read(wanted: Iterable[Named], namespace: str, world: World, now: datetime) -> RowsRead:
+    objects = {}
+    for named in wanted:
+        found = await world.read(Ref("v1", named.kind, namespace, named.name))
+        if found is not None:
+            metadata = found["metadata"]
+            keys = (*(found.get("data") or {}), *(found.get("binaryData") or {}))
+            objects[named] = ObjectRead(metadata["uid"], metadata["resourceVersion"], keys)
+    return RowsRead(now, objects)
 
 
 def _digests(children: Iterable[Body], known: Mapping[str, str]) -> dict[str, str]:

@@ -78,7 +78,7 @@ def _decide(seen: Seen, program: PromptProgram, said: Current | None) -> Plan:
     shelf = shelf_of(
         owner, seen.children, seen.digests, foreign=[ref.name for ref in seen.foreign if ref.kind == "ConfigMap"]
     )
-    rows = version_of(spec.dataset.source, seen.rows, seen.namespace)
+    rows = version_of(spec.dataset, seen.rows, seen.namespace)
     subject = "" if isinstance(rows, RowsMissing) else subject_of(program, rows)
     standing = stand(seen, subject, shelf) if subject else None
     pods = _Validation.of(seen, program, owner, standing, subject)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from dspy_operator.api.dataset import Source
+from dspy_operator.api.dataset import Dataset, PartSource
 from dspy_operator.api.reasons import ConditionType
 from dspy_operator.contract import names
 from dspy_operator.contract.canonical import digest
@@ -22,14 +22,31 @@ SHOWN_KEYS = 10
 """Keys of a ConfigMap that a message names."""
 
 
+class Named(NamedTuple):
+    """An object that a source of rows names."""
+
+    kind: str
+    """ConfigMap or PersistentVolumeClaim."""
+    name: str
+
+
+@dataclass(frozen=True)
+class ObjectRead:
+    """What of it counts."""
+
+    uid: str
+    resource_version: str
+    keys: tuple[str, ...] = ()
+    """Of a ConfigMap."""
+
+
 @dataclass(frozen=True)
 class RowsRead:
-    """The ConfigMap that `dataset.source` names, as it was read last; nobody watches it."""
+    """The objects that the dataset's sources name, as they were read last; nobody watches them."""
 
     read_at: datetime
-    version: str | None
-    """`uid/resourceVersion`; None where there is no such ConfigMap."""
-    keys: tuple[str, ...] = ()
+    objects: Mapping[Named, ObjectRead]
+    """Those that exist."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +70,7 @@ class Seen:
     digests: Mapping[str, str] = field(default_factory=dict)
     """uid of each child that is a revision -> its verified digest."""
     rows: RowsRead | None = None
-    """None where the rows are inline, or the spec does not parse."""
+    """None where no source names an object, or the spec does not parse."""
     runs: tuple[Body, ...] = ()
     """The OptimizationRuns of this program."""
     channels: Mapping[str, Body] = field(default_factory=dict)
@@ -126,25 +143,46 @@ def component_of(child: Body) -> str:
     return str((child["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT, ""))
 
 
-def version_of(source: Source, read: RowsRead | None, namespace: str) -> str | RowsMissing:
-    """Which rows are there now: digest of inline rows, `uid/resourceVersion` of a ConfigMap.
+def version_of(dataset: Dataset, read: RowsRead | None, namespace: str) -> str | RowsMissing:
+    """Which rows are there now: of one source its version, of several the digest of theirs."""
+    versions = []
+    for source in dataset.sources():
+        version = _version(source, read.objects if read is not None else {}, namespace)
+        if isinstance(version, RowsMissing):
+            return version
+        versions.append(version)
+    return versions[0] if len(versions) == 1 else digest(versions)
+
+
+def _version(of: PartSource, objects: Mapping[Named, ObjectRead], namespace: str) -> str | RowsMissing:
+    """Digest of inline rows, `uid/resourceVersion` of a ConfigMap, uid of a volume, whose files nobody sees from here,
+    and of a URL what is written, for nobody asks the server.
 
     Annotations of a ConfigMap move its version too. That costs one more validation, while its content's digest would
     miss rows that were another one's for the moment in which the pod read them.
     """
-    if source.inline is not None:
-        return digest(source.inline.data)
-    wanted = source.config_map
+    if of.source.inline is not None:
+        return digest(of.source.inline.data)
+    if (volume := of.source.persistent_volume_claim) is not None:
+        found = objects.get(Named("PersistentVolumeClaim", volume.claim_name))
+        if found is None:
+            return RowsMissing(
+                f"{of.path}.persistentVolumeClaim.claimName: PersistentVolumeClaim {namespace}/{volume.claim_name} "
+                "does not exist; creating it is enough"
+            )
+        return found.uid
+    if of.source.http is not None:
+        return digest([of.source.http.url, of.source.http.sha256])
+    wanted = of.source.config_map
     assert wanted is not None
-    if read is None or read.version is None:
+    found = objects.get(Named("ConfigMap", wanted.name))
+    if found is None:
         return RowsMissing(
-            f"spec.dataset.source.configMap.name: ConfigMap {namespace}/{wanted.name} does not exist; "
-            "creating it is enough"
+            f"{of.path}.configMap.name: ConfigMap {namespace}/{wanted.name} does not exist; creating it is enough"
         )
-    if wanted.key not in read.keys:
-        known = ", ".join(sorted(read.keys)[:SHOWN_KEYS]) or "none"
+    if wanted.key not in found.keys:
+        known = ", ".join(sorted(found.keys)[:SHOWN_KEYS]) or "none"
         return RowsMissing(
-            f'spec.dataset.source.configMap.key: ConfigMap {namespace}/{wanted.name} has no key "{wanted.key}" '
-            f"(keys: {known})"
+            f'{of.path}.configMap.key: ConfigMap {namespace}/{wanted.name} has no key "{wanted.key}" (keys: {known})'
         )
-    return read.version
+    return f"{found.uid}/{found.resource_version}"

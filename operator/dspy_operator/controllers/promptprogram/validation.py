@@ -36,6 +36,8 @@ MOST_TRIES = 100_000
 """More a program does not see in its life: a pod that says so is mistaken."""
 TYPED = frozenset({Exit.INVALID_PROGRAM, Exit.INVALID_DATASET, Exit.INVALID_METRIC})
 """Ends that say what is wrong with the program; any other is an accident of the pod."""
+UNSEEN = frozenset({Reason.DATASET_NOT_FOUND, Reason.SECRET_MISSING, Reason.ENDPOINT_UNAVAILABLE})
+"""Ends for want of what only a pod can see: a file on a volume, a server's answer, a Secret."""
 
 
 class Stage(StrEnum):
@@ -166,18 +168,21 @@ class _History:
             standing = self._by_result(result)
             if standing is not None:
                 return standing
+        unseen = result is not None and result.try_ == latest and result.reason in UNSEEN
         job = self._jobs.get(latest)
         if job is None:
             if not tries:
                 return self._start(attempt.number, latest)
-            return self._failed(attempt, latest, self._why(result, latest) or "its Job was removed", None)
+            return self._failed(
+                attempt, latest, self._why(result, latest) or "its Job was removed", None, unseen=unseen
+            )
         if "deletionTimestamp" in job["metadata"]:
             return _held("the Job of the last try is being removed")
         ended = podstate.finished_at(job)
         pods = of_try(self._pods, "Pod", latest)
         if ended is not None:
             why = self._why(result, latest) or podstate.silent_end(job, pods)
-            return self._failed(attempt, latest, why, ended)
+            return self._failed(attempt, latest, why, ended, unseen=unseen)
         if (trouble := podstate.image_trouble(pods)) is not None:
             return self._running(attempt, latest, trouble, ProgramReason.RUNNER_IMAGE_UNAVAILABLE)
         waits = podstate.unschedulable(pods) or podstate.container_trouble(pods)
@@ -221,13 +226,15 @@ class _History:
             return "the files of the baseline revision are not what the pod said"
         return f"{result.reason}: {result.message}".rstrip(": ")
 
-    def _failed(self, attempt: _Attempt, try_: int, why: str, ended: datetime | None) -> Standing:
-        """An accident: try again after a pause, a few times."""
+    def _failed(
+        self, attempt: _Attempt, try_: int, why: str, ended: datetime | None, *, unseen: bool = False
+    ) -> Standing:
+        """An accident: try again after a pause, a few times; without an end where nobody could tell us that it is over."""
         failures = try_ - attempt.number + 1
-        if failures > len(RETRY_AFTER):
+        if failures > len(RETRY_AFTER) and not unseen:
             message = f"{failures} tries failed, the last: {why}; an edit of the program or its rows starts anew"
             return Standing(Stage.GIVEN_UP, ProgramReason.VALIDATION_FAILED, message, attempt.number, try_)
-        pause = RETRY_AFTER[failures - 1]
+        pause = RETRY_AFTER[min(failures, len(RETRY_AFTER)) - 1]
         if ended is not None and (left := ended + pause - self._seen.now) > timedelta(0):
             message = f"try {failures} failed: {why}; the next follows in {_spoken(pause)}"
             return Standing(
