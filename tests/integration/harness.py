@@ -27,6 +27,14 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
         "type": "BootstrapFewShot",
         "bootstrapFewShot": {"maxBootstrappedDemos": 4, "maxLabeledDemos": 4},
     },
+    "BootstrapFewShotWithRandomSearch": {
+        "type": "BootstrapFewShotWithRandomSearch",
+        "bootstrapFewShotWithRandomSearch": {
+            "maxBootstrappedDemos": 3,
+            "maxLabeledDemos": 4,
+            "numCandidatePrograms": 5,
+        },
+    },
     "MIPROv2": {"type": "MIPROv2", "miproV2": {"numCandidates": 6, "numTrials": 12, "minibatch": False}},
     "GEPA": {"type": "GEPA", "gepa": {"maxMetricCalls": 200}},
 }

@@ -57,6 +57,16 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "maxRounds": 2,
         "maxErrors": 5,
     },
+    "BootstrapFewShotWithRandomSearch": {
+        "metricThreshold": "0.5",
+        "maxBootstrappedDemos": 2,
+        "maxLabeledDemos": 3,
+        "maxRounds": 2,
+        "maxErrors": 5,
+        "numCandidatePrograms": 3,
+        "stopAtScore": "90",
+        "labeledSample": False,
+    },
     "MIPROv2": {
         "auto": "Light",
         "numCandidates": 9,

@@ -314,8 +314,13 @@ class BootstrapFewShotWithRandomSearchOptions(BootstrapFewShotOptions):
         decimal_rule("stopAtScore", "0 < it && it <= 100", 'stopAtScore must be above "0" and at most "100"'),
     )
 
+    max_bootstrapped_demos: Annotated[int, Field(ge=1, le=64)] | None = spec_field(
+        INPUT, "Most bootstrapped demonstrations; each set has from 1 to so many. Unset means 4.", default=None
+    )
     num_candidate_programs: Annotated[int, Field(ge=1, le=1000)] | None = spec_field(
-        INPUT, "Sets that are tried; unset means 16.", default=None
+        INPUT,
+        "Sets that are tried, beside none, labelled rows alone, and one from the rows as they come; unset means 16.",
+        default=None,
     )
     stop_at_score: DecimalString | None = spec_field(
         INPUT, "Score of 0 to 100 at which no further set is tried; unset means none: all are tried.", default=None
@@ -488,14 +493,24 @@ class Optimizer(_Optimizers):
     @property
     def options(self) -> OptimizerOptions:
         """The member that `type` names; where it was not written, one with nothing set."""
-        written = self.labeled_few_shot or self.bootstrap_few_shot or self.mipro_v2 or self.gepa
-        return written if written is not None else OPTIONS[self.type]()
+        members = (
+            self.labeled_few_shot,
+            self.bootstrap_few_shot,
+            self.bootstrap_few_shot_with_random_search,
+            self.mipro_v2,
+            self.gepa,
+            self.copro,
+            self.simba,
+            self.infer_rules,
+        )
+        return next((member for member in members if member is not None), None) or OPTIONS[self.type]()
 
 
 OPTIONS: dict[str, type[OptimizerOptions]] = {
     "Evaluate": OptimizerOptions,
     "LabeledFewShot": LabeledFewShotOptions,
     "BootstrapFewShot": BootstrapFewShotOptions,
+    "BootstrapFewShotWithRandomSearch": BootstrapFewShotWithRandomSearchOptions,
     "MIPROv2": MIPROv2Options,
     "GEPA": GEPAOptions,
 }

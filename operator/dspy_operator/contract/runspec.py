@@ -52,7 +52,9 @@ class ProgramPart(Document):
 class OptimizerPart(Document):
     """The optimizer and its options as written."""
 
-    type: Literal["Evaluate", "LabeledFewShot", "BootstrapFewShot", "MIPROv2", "GEPA"]
+    type: Literal[
+        "Evaluate", "LabeledFewShot", "BootstrapFewShot", "BootstrapFewShotWithRandomSearch", "MIPROv2", "GEPA"
+    ]
     options: dict[str, Any] = {}
 
 

@@ -7,12 +7,14 @@ from dspy_operator.runner.optimizers.evaluate import Evaluate
 from dspy_operator.runner.optimizers.gepa import GEPA
 from dspy_operator.runner.optimizers.labeled_few_shot import LabeledFewShot
 from dspy_operator.runner.optimizers.mipro_v2 import MIPROv2
+from dspy_operator.runner.optimizers.random_search import BootstrapFewShotWithRandomSearch
 from dspy_operator.runner.optimizers.shape import Optimizer
 
 OPTIMIZERS: dict[str, Optimizer] = {
     "Evaluate": Evaluate(),
     "LabeledFewShot": LabeledFewShot(),
     "BootstrapFewShot": BootstrapFewShot(),
+    "BootstrapFewShotWithRandomSearch": BootstrapFewShotWithRandomSearch(),
     "MIPROv2": MIPROv2(),
     "GEPA": GEPA(),
 }

@@ -1,0 +1,60 @@
+"""What is particular to one optimizer: sizes, progress, and answers of a model that does not do what DSPy hopes for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.acceptance import Reference, reference
+from tests.integration.harness import OPTIMIZERS, SKILL, Case, Workplace, workplace
+from tests.integration.test_kill import THREADS, kill_at_ordinal
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """The uninterrupted run of the optimizer that the test names."""
+    return reference(tmp_path_factory.getbasetemp(), request.getfixturevalue("optimizer"))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_estimate_is_within_a_factor_of_two(whole: Reference, optimizer: str) -> None:
+    assert whole.requests / 2 <= whole.result["estimate"]["calls"] <= 2 * whole.requests
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_progress_counts_all_the_trials_that_it_planned(whole: Reference, optimizer: str) -> None:
+    progress = json.loads((whole.run_folder / "progress.json").read_bytes())
+    if optimizer == "Evaluate":
+        assert "trialsPlanned" not in progress
+    elif optimizer in {"BootstrapFewShot", "GEPA"}:  # the one stops when it has enough, the other at a whole minibatch
+        assert 0 < progress["trialsDone"] and progress["trialsPlanned"] > 0
+    else:
+        assert progress["trialsDone"] == progress["trialsPlanned"] > 0
+
+
+@pytest.mark.parametrize("optimizer", ["BootstrapFewShot", "BootstrapFewShotWithRandomSearch"])
+def test_as_many_failed_rows_as_max_errors_end_the_run_by_that_name(tmp_path: Path, optimizer: str) -> None:
+    with unreadable_from_the_optimizer_on(tmp_path, optimizer, maxErrors=2) as place:
+        done = place.run()
+        assert (done.code, done.result["reason"], done.result["path"]) == (53, "ModelAnswersUnusable", "spec.optimizer")
+        assert f"{optimizer}: maxErrors: 2 rows failed" in done.result["message"], done.result["message"]
+        assert "Traceback" not in done.stderr
+
+
+def unreadable_from_the_optimizer_on(folder: Path, optimizer: str, **options: Any) -> Any:
+    """A case whose model answers the baseline, and then nothing that can be read."""
+    spec = changed(optimizer, **options)
+    baseline = 12 if optimizer in {"BootstrapFewShotWithRandomSearch", "InferRules"} else 24
+    faults = [{"type": "garbage_text", "when": {"after": baseline}}]
+    return workplace(folder, Case(spec, concurrency=THREADS), faults=faults)
+
+
+def changed(optimizer: str, **options: Any) -> dict[str, Any]:
+    """The harness's case of an optimizer with other options."""
+    (member,) = set(OPTIMIZERS[optimizer]) - {"type"}
+    return {"type": optimizer, member: {**OPTIMIZERS[optimizer][member], **options}}
