@@ -28,9 +28,10 @@ WANTING = {
     "MIPROv2": Case(MIPRO, dev=16),
     "GEPA": Case(GEPA),
     "BootstrapFewShotWithRandomSearch": Case(RANDOM_SEARCH),
+    "COPRO": Case({"type": "COPRO", "copro": {"breadth": 6, "depth": 5}}, dev=14),
 }
 """Explicit counts that want more than 300 calls, with 12 test rows."""
-EXACT = {"MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch"}
+EXACT = {"MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO"}
 """Whose best-so-far is better than the baseline after 56 calls here, so that both arms of the judgement are paid."""
 
 

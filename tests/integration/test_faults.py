@@ -171,6 +171,8 @@ SLICE = (
     ("GEPA", "the model is unknown"),
     ("BootstrapFewShotWithRandomSearch", "503 from the middle on, then repaired"),
     ("BootstrapFewShotWithRandomSearch", "half of all 429, Retry-After"),
+    ("COPRO", "503 from the middle on, then repaired"),
+    ("COPRO", "a fifth of all 500"),
 )
 """What `make test` runs of the table."""
 

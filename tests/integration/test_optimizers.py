@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from tests.integration.acceptance import Reference, reference
-from tests.integration.harness import OPTIMIZERS, SKILL, Case, Workplace, workplace
-from tests.integration.test_kill import THREADS, kill_at_ordinal
+from tests.integration.harness import OPTIMIZERS, Case, Workplace, workplace
+from tests.integration.test_kill import THREADS
+
+PROPOSAL = "proposed_prefix_for_output_field"
+"""What each request of COPRO for proposals contains."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -21,9 +24,42 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return reference(tmp_path_factory.getbasetemp(), request.getfixturevalue("optimizer"))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", [each for each in OPTIMIZERS if each != "COPRO"])
 def test_the_estimate_is_within_a_factor_of_two(whole: Reference, optimizer: str) -> None:
     assert whole.requests / 2 <= whole.result["estimate"]["calls"] <= 2 * whole.requests
+
+
+def test_copro_scores_as_many_different_proposals_as_it_estimates(tmp_path: Path) -> None:
+    """Where the server samples; elsewhere it proposes the same thing again and again."""
+    with workplace(tmp_path, Case(OPTIMIZERS["COPRO"], concurrency=THREADS), stochastic=True) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        estimated, sent = done.result["estimate"], place.server.counts()["requests"]
+        assert estimated["optimizeCalls"] == 5 + 5 * 24
+        assert estimated["calls"] - 24 <= sent <= estimated["calls"]  # the baseline may stay the best
+        assert len(programs(place)) == 6
+
+
+@pytest.mark.parametrize("optimizer", ["COPRO"])
+def test_proposals_that_cannot_be_read_are_left_out(tmp_path: Path, whole: Reference, optimizer: str) -> None:
+    """The first of two: whose place the second takes, which is the same for this server."""
+    faults = [{"type": "garbage_text", "when": {"match": PROPOSAL, "max": 1}}]
+    with workplace(tmp_path, Case(OPTIMIZERS[optimizer], concurrency=THREADS), faults=faults) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        assert place.server.counts()["by_fault"]["garbage_text"] == 1
+        assert done.result["candidate"] == whole.result["candidate"]
+        assert place.verify().code == 0
+
+
+def test_proposals_of_which_none_can_be_read_end_the_run(tmp_path: Path) -> None:
+    faults = [{"type": "garbage_text", "when": {"match": PROPOSAL}}]
+    with workplace(tmp_path, Case(OPTIMIZERS["COPRO"], concurrency=THREADS), faults=faults) as place:
+        done = place.run()
+        assert (done.code, done.result["reason"]) == (53, "ModelAnswersUnusable"), done.stderr
+        assert "COPRO: it cannot go on without an answer" in done.result["message"]
+        assert place.server.counts()["requests"] == 24 + 2
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -32,7 +68,7 @@ def test_progress_counts_all_the_trials_that_it_planned(whole: Reference, optimi
     if optimizer == "Evaluate":
         assert "trialsPlanned" not in progress
     elif optimizer in {"BootstrapFewShot", "GEPA"}:  # the one stops when it has enough, the other at a whole minibatch
-        assert 0 < progress["trialsDone"] and progress["trialsPlanned"] > 0
+        assert progress["trialsDone"] > 0 and progress["trialsPlanned"] > 0
     else:
         assert progress["trialsDone"] == progress["trialsPlanned"] > 0
 
@@ -44,6 +80,11 @@ def test_as_many_failed_rows_as_max_errors_end_the_run_by_that_name(tmp_path: Pa
         assert (done.code, done.result["reason"], done.result["path"]) == (53, "ModelAnswersUnusable", "spec.optimizer")
         assert f"{optimizer}: maxErrors: 2 rows failed" in done.result["message"], done.result["message"]
         assert "Traceback" not in done.stderr
+
+
+def programs(place: Workplace) -> set[str]:
+    """Hashes of the programs that the optimization scored."""
+    return {entry["program"] for entry in place.journal() if entry["kind"] == "mark" and entry["mark"] == "evaluate"}
 
 
 def unreadable_from_the_optimizer_on(folder: Path, optimizer: str, **options: Any) -> Any:

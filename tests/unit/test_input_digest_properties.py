@@ -96,6 +96,7 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "useMerge": False,
         "maxMergeInvocations": 2,
     },
+    "COPRO": {"breadth": 4, "depth": 2, "initTemperature": "0.5"},
 }
 _COUNTS = {"numCandidates": {"numTrials": 5, "numCandidates": 5}, "numTrials": {"numTrials": 5, "numCandidates": 5}}
 RUN_FIELDS: dict[str, Other] = {

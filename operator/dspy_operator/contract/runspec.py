@@ -53,7 +53,13 @@ class OptimizerPart(Document):
     """The optimizer and its options as written."""
 
     type: Literal[
-        "Evaluate", "LabeledFewShot", "BootstrapFewShot", "BootstrapFewShotWithRandomSearch", "MIPROv2", "GEPA"
+        "Evaluate",
+        "LabeledFewShot",
+        "BootstrapFewShot",
+        "BootstrapFewShotWithRandomSearch",
+        "MIPROv2",
+        "GEPA",
+        "COPRO",
     ]
     options: dict[str, Any] = {}
 

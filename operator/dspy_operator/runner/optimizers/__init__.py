@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dspy_operator.runner.optimizers.bootstrap_few_shot import BootstrapFewShot
+from dspy_operator.runner.optimizers.copro import COPRO
 from dspy_operator.runner.optimizers.evaluate import Evaluate
 from dspy_operator.runner.optimizers.gepa import GEPA
 from dspy_operator.runner.optimizers.labeled_few_shot import LabeledFewShot
@@ -17,5 +18,6 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "BootstrapFewShotWithRandomSearch": BootstrapFewShotWithRandomSearch(),
     "MIPROv2": MIPROv2(),
     "GEPA": GEPA(),
+    "COPRO": COPRO(),
 }
 """By the `type` of the spec."""
