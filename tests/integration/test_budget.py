@@ -29,9 +29,10 @@ WANTING = {
     "GEPA": Case(GEPA),
     "BootstrapFewShotWithRandomSearch": Case(RANDOM_SEARCH),
     "COPRO": Case({"type": "COPRO", "copro": {"breadth": 6, "depth": 5}}, dev=14),
+    "InferRules": Case({"type": "InferRules", "inferRules": {"maxLabeledDemos": 4, "numCandidates": 24}}),
 }
 """Explicit counts that want more than 300 calls, with 12 test rows."""
-EXACT = {"MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO"}
+EXACT = {"MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferRules"}
 """Whose best-so-far is better than the baseline after 56 calls here, so that both arms of the judgement are paid."""
 
 

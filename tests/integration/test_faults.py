@@ -157,7 +157,7 @@ FAULTS = {
         ),
     )
 }
-SCORED_ON_VALIDATION = {"BootstrapFewShotWithRandomSearch", "MIPROv2", "GEPA"}
+SCORED_ON_VALIDATION = {"BootstrapFewShotWithRandomSearch", "MIPROv2", "GEPA", "InferRules"}
 SLICE = (
     ("BootstrapFewShot", "503 from the first request on"),
     ("MIPROv2", "503 from the middle on, then repaired"),
@@ -173,6 +173,8 @@ SLICE = (
     ("BootstrapFewShotWithRandomSearch", "half of all 429, Retry-After"),
     ("COPRO", "503 from the middle on, then repaired"),
     ("COPRO", "a fifth of all 500"),
+    ("InferRules", "503 from the middle on, then repaired"),
+    ("InferRules", "a fifth dropped in mid-answer"),
 )
 """What `make test` runs of the table."""
 

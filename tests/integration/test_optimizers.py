@@ -15,6 +15,9 @@ from tests.integration.test_kill import THREADS
 PROPOSAL = "proposed_prefix_for_output_field"
 """What each request of COPRO for proposals contains."""
 
+INDUCTION = "natural_language_rules"
+"""The same of InferRules for rules."""
+
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -62,6 +65,44 @@ def test_proposals_of_which_none_can_be_read_end_the_run(tmp_path: Path) -> None
         assert "Traceback" not in done.stderr
 
 
+def test_each_candidate_of_infer_rules_has_its_own_rules_and_the_baseline_none(tmp_path: Path) -> None:
+    """DSPy 3.4.1 writes them into one class that all of them share."""
+    with workplace(tmp_path, Case(OPTIMIZERS["InferRules"], concurrency=THREADS), stochastic=True) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        assert len(programs(place)) == 1 + 5
+        asked = [instructions(entry["request"]) for entry in place.journal() if entry["kind"] == "start"]
+        answers = [text for text in asked if "Classify the text." in text]
+        rules = {text for text in answers if "Please adhere to the following rules" in text}
+        assert len(rules) == 5 and all(text.count("Please adhere") == 1 for text in rules)
+        plain = len(answers) - sum(text in rules for text in answers)
+        assert plain >= 12 + 12  # the baseline on the validation rows, and on the test rows
+        assert place.verify().code == 0
+
+
+@pytest.mark.parametrize("optimizer", ["InferRules"])
+def test_rules_that_cannot_be_read_cost_their_candidate_alone(tmp_path: Path, whole: Reference, optimizer: str) -> None:
+    faults = [{"type": "garbage_text", "when": {"match": INDUCTION, "max": 1}}]
+    with workplace(tmp_path, Case(OPTIMIZERS[optimizer], concurrency=THREADS), faults=faults) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        assert place.server.counts()["by_fault"]["garbage_text"] == 1
+        assert len(programs(place)) == 3  # the baseline, demonstrations without rules, and the rules of this server
+        assert done.result["resolved"] == whole.result["resolved"]
+        assert place.verify().code == 0
+
+
+def test_rows_that_exceed_the_prompt_models_context_are_halved_until_they_fit(tmp_path: Path) -> None:
+    faults = [{"type": "context_length", "when": {"match": INDUCTION, "max": 2}}]
+    with workplace(tmp_path, Case(OPTIMIZERS["InferRules"], concurrency=THREADS), faults=faults) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        asked = [text_of(entry["request"]) for entry in place.journal() if entry["kind"] == "start"]
+        rows = [text.count("Input Fields:") for text in asked if INDUCTION in text]
+        assert rows == [12, 6, 3, 3, 3, 3, 3]
+        assert place.verify().code == 0
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_progress_counts_all_the_trials_that_it_planned(whole: Reference, optimizer: str) -> None:
     progress = json.loads((whole.run_folder / "progress.json").read_bytes())
@@ -73,13 +114,23 @@ def test_progress_counts_all_the_trials_that_it_planned(whole: Reference, optimi
         assert progress["trialsDone"] == progress["trialsPlanned"] > 0
 
 
-@pytest.mark.parametrize("optimizer", ["BootstrapFewShot", "BootstrapFewShotWithRandomSearch"])
+@pytest.mark.parametrize("optimizer", ["BootstrapFewShot", "BootstrapFewShotWithRandomSearch", "InferRules"])
 def test_as_many_failed_rows_as_max_errors_end_the_run_by_that_name(tmp_path: Path, optimizer: str) -> None:
     with unreadable_from_the_optimizer_on(tmp_path, optimizer, maxErrors=2) as place:
         done = place.run()
         assert (done.code, done.result["reason"], done.result["path"]) == (53, "ModelAnswersUnusable", "spec.optimizer")
         assert f"{optimizer}: maxErrors: 2 rows failed" in done.result["message"], done.result["message"]
         assert "Traceback" not in done.stderr
+
+
+def text_of(request: dict[str, Any]) -> str:
+    """All that a recorded request says."""
+    return json.dumps(request)
+
+
+def instructions(request: dict[str, Any]) -> str:
+    """What a recorded request says before its row."""
+    return json.dumps(request.get("system"))
 
 
 def programs(place: Workplace) -> set[str]:

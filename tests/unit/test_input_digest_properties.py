@@ -97,6 +97,15 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "maxMergeInvocations": 2,
     },
     "COPRO": {"breadth": 4, "depth": 2, "initTemperature": "0.5"},
+    "InferRules": {
+        "metricThreshold": "0.5",
+        "maxBootstrappedDemos": 2,
+        "maxLabeledDemos": 3,
+        "maxRounds": 2,
+        "maxErrors": 5,
+        "numCandidates": 3,
+        "numRules": 4,
+    },
 }
 _COUNTS = {"numCandidates": {"numTrials": 5, "numCandidates": 5}, "numTrials": {"numTrials": 5, "numCandidates": 5}}
 RUN_FIELDS: dict[str, Other] = {

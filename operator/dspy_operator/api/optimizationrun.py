@@ -514,6 +514,7 @@ OPTIONS: dict[str, type[OptimizerOptions]] = {
     "MIPROv2": MIPROv2Options,
     "GEPA": GEPAOptions,
     "COPRO": COPROOptions,
+    "InferRules": InferRulesOptions,
 }
 """The options of each optimizer type that the runner has."""
 
@@ -547,7 +548,9 @@ class RoleEndpoints(ApiModel):
         INPUT, "Answers the program's calls; unset means the program's target.", default=None
     )
     prompt: RoleEndpoint | None = spec_field(
-        INPUT, "Writes and criticizes prompts (MIPROv2, GEPA, COPRO); unset means the task endpoint.", default=None
+        INPUT,
+        "Writes and criticizes prompts (MIPROv2, GEPA, COPRO, InferRules); unset means the task endpoint.",
+        default=None,
     )
     judge: RoleEndpoint | None = spec_field(
         INPUT,

@@ -60,6 +60,7 @@ class OptimizerPart(Document):
         "MIPROv2",
         "GEPA",
         "COPRO",
+        "InferRules",
     ]
     options: dict[str, Any] = {}
 

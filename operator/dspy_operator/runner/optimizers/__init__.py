@@ -6,6 +6,7 @@ from dspy_operator.runner.optimizers.bootstrap_few_shot import BootstrapFewShot
 from dspy_operator.runner.optimizers.copro import COPRO
 from dspy_operator.runner.optimizers.evaluate import Evaluate
 from dspy_operator.runner.optimizers.gepa import GEPA
+from dspy_operator.runner.optimizers.infer_rules import InferRules
 from dspy_operator.runner.optimizers.labeled_few_shot import LabeledFewShot
 from dspy_operator.runner.optimizers.mipro_v2 import MIPROv2
 from dspy_operator.runner.optimizers.random_search import BootstrapFewShotWithRandomSearch
@@ -19,5 +20,6 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "MIPROv2": MIPROv2(),
     "GEPA": GEPA(),
     "COPRO": COPRO(),
+    "InferRules": InferRules(),
 }
 """By the `type` of the spec."""
