@@ -42,6 +42,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
         "type": "InferRules",
         "inferRules": {"maxBootstrappedDemos": 3, "maxLabeledDemos": 4, "numCandidates": 5, "numRules": 3},
     },
+    "SIMBA": {"type": "SIMBA", "simba": {"bsize": 6, "numCandidates": 3, "maxSteps": 3}},
 }
 """One of each, with counts that end by themselves after 60 to 200 calls."""
 SKILL = {"base": 0.4, "per_demo": 0.06, "instructions": 0.3, "max": 0.95}

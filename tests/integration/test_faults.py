@@ -175,6 +175,9 @@ SLICE = (
     ("COPRO", "a fifth of all 500"),
     ("InferRules", "503 from the middle on, then repaired"),
     ("InferRules", "a fifth dropped in mid-answer"),
+    ("SIMBA", "503 from the middle on, then repaired"),
+    ("SIMBA", "half of all 429, Retry-After"),
+    ("SIMBA", "one request hangs"),
 )
 """What `make test` runs of the table."""
 

@@ -23,7 +23,7 @@ from tests.integration.acceptance import (
 )
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, intruder, workplace
 
-KILLED = ("BootstrapFewShot", "MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferRules")
+KILLED = ("BootstrapFewShot", "MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferRules", "SIMBA")
 THREADS = 8
 START_SECONDS = 120
 """Until a process has started and come to its point; generous, the machine may be busy."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.integration.acceptance import Reference, reference
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, workplace
-from tests.integration.test_kill import THREADS
+from tests.integration.test_kill import THREADS, kill_at_ordinal
 
 PROPOSAL = "proposed_prefix_for_output_field"
 """What each request of COPRO for proposals contains."""
@@ -101,6 +102,45 @@ def test_rows_that_exceed_the_prompt_models_context_are_halved_until_they_fit(tm
         rows = [text.count("Input Fields:") for text in asked if INDUCTION in text]
         assert rows == [12, 6, 3, 3, 3, 3, 3]
         assert place.verify().code == 0
+
+
+def test_more_rows_in_a_step_of_simba_than_there_are_is_refused_unpaid(tmp_path: Path) -> None:
+    case = Case(changed("SIMBA", bsize=25))
+    with workplace(tmp_path, case) as place:
+        done = place.run()
+        assert (done.code, done.result["path"]) == (41, "spec.optimizer"), done.stderr
+        assert "SIMBA: bsize 25 is more than the 24 dev rows" in done.result["message"]
+        assert place.server.counts()["requests"] == 0
+        place.change(optimizer=changed("SIMBA", bsize=None, maxSteps=1))
+        done = place.run()
+        assert (done.code, done.result["resolved"]["bsize"]) == (0, 24), done.stderr
+
+
+@dataclass
+class Sampled(Case):
+    """On a server that answers the same request differently each time."""
+
+    def script(self, **more: Any) -> dict[str, Any]:
+        return super().script(stochastic=True, **more)
+
+
+def test_simba_with_a_model_that_samples_is_replayed_exactly_after_kills(tmp_path: Path) -> None:
+    """A step's rollouts are the same request on the wire: which answer is whose is the journal's to know."""
+    with workplace(tmp_path, Sampled(OPTIMIZERS["SIMBA"], concurrency=THREADS)) as place:
+        for ordinal in (30, 60, 110):
+            kill_at_ordinal(place, ordinal, settled=True)
+            place.server.wait_until(lambda counts: counts["in_flight"] == 0)
+        done = place.run("--resume")
+        assert done.code == 0, done.stderr
+        sampled = [entry["scores"] for entry in place.journal() if entry.get("mark") == "bootstrap"]
+        assert len(sampled) == 3
+        rollouts = [tuple(scores[row::6]) for scores in sampled for row in range(6)]
+        assert any(len(set(scores)) > 1 for scores in rollouts), "the model does not sample"
+        sent = place.server.counts()["requests"]
+        assert place.verify().code == 0
+        again = place.run("--resume")
+        assert (again.code, again.result["candidate"]) == (0, done.result["candidate"])
+        assert place.server.counts()["requests"] == sent
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

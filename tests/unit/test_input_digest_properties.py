@@ -106,6 +106,15 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "numCandidates": 3,
         "numRules": 4,
     },
+    "SIMBA": {
+        "bsize": 8,
+        "numCandidates": 3,
+        "maxSteps": 2,
+        "maxDemos": 2,
+        "demoInputFieldMaxlen": 100,
+        "temperatureForSampling": "0.5",
+        "temperatureForCandidates": "0.5",
+    },
 }
 _COUNTS = {"numCandidates": {"numTrials": 5, "numCandidates": 5}, "numTrials": {"numTrials": 5, "numCandidates": 5}}
 RUN_FIELDS: dict[str, Other] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -371,12 +372,12 @@ class SIMBAOptions(OptimizerOptions):
         "temperature_for_candidates": "0.2",
     }
     RULES: ClassVar[tuple[Rule, ...]] = tuple(
-        decimal_rule(name, "0 < it && it <= 2", f'{name} must be above "0" and at most "2"')
+        decimal_rule(name, "0.01 <= it && it <= 2", f'{name} must be "0.01" to "2"')
         for name in ("temperatureForSampling", "temperatureForCandidates")
     )
 
     bsize: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
-        INPUT, "Rows of a step; unset means 32.", default=None
+        INPUT, "Rows of a step; unset means 32, or all dev rows where there are fewer.", default=None
     )
     num_candidates: Annotated[int, Field(ge=1, le=256)] | None = spec_field(
         INPUT, "Candidates of a step; unset means 6.", default=None
@@ -399,8 +400,8 @@ class SIMBAOptions(OptimizerOptions):
             ("temperatureForSampling", self.temperature_for_sampling),
             ("temperatureForCandidates", self.temperature_for_candidates),
         ):
-            if value is not None and not 0 < decimal(value) <= 2:
-                raise PydanticCustomError("range", '{name} must be above "0" and at most "2"', {"name": name})
+            if value is not None and not Decimal("0.01") <= decimal(value) <= 2:  # below, its softmax overflows
+                raise PydanticCustomError("range", '{name} must be "0.01" to "2"', {"name": name})
         return self
 
 
@@ -515,6 +516,7 @@ OPTIONS: dict[str, type[OptimizerOptions]] = {
     "GEPA": GEPAOptions,
     "COPRO": COPROOptions,
     "InferRules": InferRulesOptions,
+    "SIMBA": SIMBAOptions,
 }
 """The options of each optimizer type that the runner has."""
 
@@ -549,7 +551,7 @@ class RoleEndpoints(ApiModel):
     )
     prompt: RoleEndpoint | None = spec_field(
         INPUT,
-        "Writes and criticizes prompts (MIPROv2, GEPA, COPRO, InferRules); unset means the task endpoint.",
+        "Writes and criticizes prompts (MIPROv2, GEPA, COPRO, InferRules, SIMBA); unset means the task endpoint.",
         default=None,
     )
     judge: RoleEndpoint | None = spec_field(

@@ -107,7 +107,7 @@ NOT_YET: tuple[NotYet, ...] = (
         "Optimizer",
         "type",
         "optimizer",
-        values=("SIMBA", "Stages"),
+        values=("Stages",),
     ),
     NotYet("MIPROv2Options", "maxErrors", "maxErrors of MIPROv2"),
     NotYet("RoleEndpoints", "judge", "a judge"),

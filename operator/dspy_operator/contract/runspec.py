@@ -61,6 +61,7 @@ class OptimizerPart(Document):
         "GEPA",
         "COPRO",
         "InferRules",
+        "SIMBA",
     ]
     options: dict[str, Any] = {}
 

@@ -11,6 +11,7 @@ from dspy_operator.runner.optimizers.labeled_few_shot import LabeledFewShot
 from dspy_operator.runner.optimizers.mipro_v2 import MIPROv2
 from dspy_operator.runner.optimizers.random_search import BootstrapFewShotWithRandomSearch
 from dspy_operator.runner.optimizers.shape import Optimizer
+from dspy_operator.runner.optimizers.simba import SIMBA
 
 OPTIMIZERS: dict[str, Optimizer] = {
     "Evaluate": Evaluate(),
@@ -21,5 +22,6 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "GEPA": GEPA(),
     "COPRO": COPRO(),
     "InferRules": InferRules(),
+    "SIMBA": SIMBA(),
 }
 """By the `type` of the spec."""
