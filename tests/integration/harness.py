@@ -27,8 +27,22 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
         "type": "BootstrapFewShot",
         "bootstrapFewShot": {"maxBootstrappedDemos": 4, "maxLabeledDemos": 4},
     },
+    "BootstrapFewShotWithRandomSearch": {
+        "type": "BootstrapFewShotWithRandomSearch",
+        "bootstrapFewShotWithRandomSearch": {
+            "maxBootstrappedDemos": 3,
+            "maxLabeledDemos": 4,
+            "numCandidatePrograms": 5,
+        },
+    },
     "MIPROv2": {"type": "MIPROv2", "miproV2": {"numCandidates": 6, "numTrials": 12, "minibatch": False}},
     "GEPA": {"type": "GEPA", "gepa": {"maxMetricCalls": 200}},
+    "COPRO": {"type": "COPRO", "copro": {"breadth": 3, "depth": 2}},
+    "InferRules": {
+        "type": "InferRules",
+        "inferRules": {"maxBootstrappedDemos": 3, "maxLabeledDemos": 4, "numCandidates": 5, "numRules": 3},
+    },
+    "SIMBA": {"type": "SIMBA", "simba": {"bsize": 6, "numCandidates": 3, "maxSteps": 3}},
 }
 """One of each, with counts that end by themselves after 60 to 200 calls."""
 SKILL = {"base": 0.4, "per_demo": 0.06, "instructions": 0.3, "max": 0.95}

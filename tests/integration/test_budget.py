@@ -18,14 +18,22 @@ TEST_ROWS = 12
 BUDGET = {"calls": 80}
 MIPRO = {"type": "MIPROv2", "miproV2": {"numCandidates": 4, "numTrials": 40, "minibatch": False}}
 GEPA = {"type": "GEPA", "gepa": {"maxMetricCalls": 340}}
+RANDOM_SEARCH = {
+    "type": "BootstrapFewShotWithRandomSearch",
+    "bootstrapFewShotWithRandomSearch": {"maxBootstrappedDemos": 3, "maxLabeledDemos": 4, "numCandidatePrograms": 20},
+}
 WANTING = {
     "LabeledFewShot": Case({"type": "LabeledFewShot", "labeledFewShot": {"k": 4}}, dev=160),
     "BootstrapFewShot": Case({"type": "BootstrapFewShot", "bootstrapFewShot": {"maxBootstrappedDemos": 4}}, dev=160),
     "MIPROv2": Case(MIPRO, dev=16),
     "GEPA": Case(GEPA),
+    "BootstrapFewShotWithRandomSearch": Case(RANDOM_SEARCH),
+    "COPRO": Case({"type": "COPRO", "copro": {"breadth": 6, "depth": 5}}, dev=14),
+    "InferRules": Case({"type": "InferRules", "inferRules": {"maxLabeledDemos": 4, "numCandidates": 24}}),
+    "SIMBA": Case({"type": "SIMBA", "simba": {"bsize": 6, "numCandidates": 3, "maxSteps": 10}}),
 }
 """Explicit counts that want more than 300 calls, with 12 test rows."""
-EXACT = {"MIPROv2", "GEPA"}
+EXACT = {"MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferRules", "SIMBA"}
 """Whose best-so-far is better than the baseline after 56 calls here, so that both arms of the judgement are paid."""
 
 

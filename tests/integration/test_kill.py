@@ -23,7 +23,7 @@ from tests.integration.acceptance import (
 )
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, intruder, workplace
 
-KILLED = ("BootstrapFewShot", "MIPROv2", "GEPA")
+KILLED = ("BootstrapFewShot", "MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferRules", "SIMBA")
 THREADS = 8
 START_SECONDS = 120
 """Until a process has started and come to its point; generous, the machine may be busy."""
@@ -81,6 +81,18 @@ AGAIN = {
     "MIPROv2 with minibatches": Case(
         {"type": "MIPROv2", "miproV2": {"numCandidates": 4, "numTrials": 8, "minibatch": True, "minibatchSize": 6}}
     ),
+    "RandomSearch in rounds": Case(
+        {
+            "type": "BootstrapFewShotWithRandomSearch",
+            "bootstrapFewShotWithRandomSearch": {"numCandidatePrograms": 3, "maxRounds": 2, "labeledSample": False},
+        },
+        module="ChainOfThought",
+    ),
+    "SIMBA with reasoning": Case(
+        {"type": "SIMBA", "simba": {"bsize": 8, "numCandidates": 2, "maxSteps": 4, "maxDemos": 2}},
+        module="ChainOfThought",
+    ),
+    "COPRO sampled": Case(OPTIMIZERS["COPRO"], program={"target": {"request": {"temperature": "0.7"}}}),
     "GEPA sampled": Case(OPTIMIZERS["GEPA"], program={"target": {"request": {"temperature": "0.7"}}}),
 }
 """Ways of the optimizers that the points do not go: rollouts, reasoning, minibatches, a task model that samples."""

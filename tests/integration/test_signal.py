@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import time
@@ -10,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.acceptance import Point, record, reference, resumed_to_the_same, revision_files, unanswered
+from tests.integration.acceptance import (
+    Point,
+    Reference,
+    record,
+    reference,
+    resumed_to_the_same,
+    revision_files,
+    unanswered,
+)
 from tests.integration.harness import OPTIMIZERS, Case, Ended, Workplace, ended, intruder, workplace
 from tests.integration.test_kill import THREADS, until
 
@@ -29,6 +38,12 @@ EXIT_SECONDS = 2.0
         ),
         pytest.param("MIPROv2", "optimize", signal.SIGINT, 1, id="SIGINT in a trial of MIPROv2"),
         pytest.param("BootstrapFewShot", "judge", signal.SIGTERM, 3, id="SIGTERM three times"),
+        pytest.param(
+            "BootstrapFewShotWithRandomSearch", "batch", signal.SIGTERM, 1, id="SIGTERM in a trial of RandomSearch"
+        ),
+        pytest.param("COPRO", "batch", signal.SIGTERM, 1, id="SIGTERM in a trial of COPRO"),
+        pytest.param("InferRules", "batch", signal.SIGTERM, 1, id="SIGTERM in a trial of InferRules"),
+        pytest.param("SIMBA", "batch", signal.SIGTERM, 1, id="SIGTERM in a batch of SIMBA"),
     ],
 )
 def test_a_signal_ends_the_run_at_once_and_it_resumes_to_the_same_revision(
@@ -41,7 +56,9 @@ def test_a_signal_ends_the_run_at_once_and_it_resumes_to_the_same_revision(
 ) -> None:
     whole = reference(tmp_path_factory.getbasetemp(), optimizer)
     # Where all threads ask at once. An optimization is stopped in its last trial, where the best-so-far is not the baseline.
-    ordinal = {"baseline": 3, "judge": whole.judge_from}.get(phase) or whole.whole_set_from(rows=12)
+    ordinal = {"baseline": 3, "judge": whole.judge_from, "batch": late_in_the_largest_batch(whole)}.get(
+        phase
+    ) or whole.whole_set_from(rows=12)
     with workplace(tmp_path, Case(OPTIMIZERS[optimizer], concurrency=THREADS)) as place:
         process = held(place, ordinal, THREADS)
         before = place.server.counts()
@@ -131,6 +148,12 @@ def test_a_second_process_on_the_same_run_is_refused_and_the_first_goes_on_unhar
         assert done.code == 0, done.stderr
         assert done.result["candidate"] == whole.result["candidate"]
         assert place.server.counts()["requests"] == whole.requests
+
+
+def late_in_the_largest_batch(whole: Reference) -> int:
+    """Where as many rows as there are threads are still to be asked, of the most that the optimizer asks for between two marks."""
+    _, end = max(itertools.pairwise(whole.evaluations), key=lambda ends: ends[1] - ends[0], default=(0, THREADS + 1))
+    return max(1, end - THREADS - 1)
 
 
 def held(place: Workplace, ordinal: int, requests: int) -> subprocess.Popen[str]:

@@ -58,6 +58,16 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "maxRounds": 2,
         "maxErrors": 5,
     },
+    "BootstrapFewShotWithRandomSearch": {
+        "metricThreshold": "0.5",
+        "maxBootstrappedDemos": 2,
+        "maxLabeledDemos": 3,
+        "maxRounds": 2,
+        "maxErrors": 5,
+        "numCandidatePrograms": 3,
+        "stopAtScore": "90",
+        "labeledSample": False,
+    },
     "MIPROv2": {
         "auto": "Light",
         "numCandidates": 9,
@@ -86,6 +96,25 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "componentSelector": "All",
         "useMerge": False,
         "maxMergeInvocations": 2,
+    },
+    "COPRO": {"breadth": 4, "depth": 2, "initTemperature": "0.5"},
+    "InferRules": {
+        "metricThreshold": "0.5",
+        "maxBootstrappedDemos": 2,
+        "maxLabeledDemos": 3,
+        "maxRounds": 2,
+        "maxErrors": 5,
+        "numCandidates": 3,
+        "numRules": 4,
+    },
+    "SIMBA": {
+        "bsize": 8,
+        "numCandidates": 3,
+        "maxSteps": 2,
+        "maxDemos": 2,
+        "demoInputFieldMaxlen": 100,
+        "temperatureForSampling": "0.5",
+        "temperatureForCandidates": "0.5",
     },
 }
 _COUNTS = {"numCandidates": {"numTrials": 5, "numCandidates": 5}, "numTrials": {"numTrials": 5, "numCandidates": 5}}

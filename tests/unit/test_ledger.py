@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from dspy import lm15
 from dspy._vendor.lm15.serde import response_from_dict
-from dspy.utils.exceptions import LMError
+from dspy.utils.exceptions import ContextWindowExceededError, LMError
 
 from dspy_operator.contract.exits import Reason
 from dspy_operator.contract.runspec import Control, Endpoint
@@ -522,7 +522,7 @@ def test_a_refused_request_is_recorded_and_refused_again_for_nothing(tmp_path: P
         with a_ledger(tmp_path) as made:
             lm = made.lm("task", made.open_epoch("optimize"))
             assert each(lm, ["short", "long"])[0] == "short"
-            with pytest.raises(LMError, match="too long"):
+            with pytest.raises(ContextWindowExceededError, match="too long"):
                 lm("long")
             assert made.failed_requests == 1
         assert wire.requests == sent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -314,8 +315,13 @@ class BootstrapFewShotWithRandomSearchOptions(BootstrapFewShotOptions):
         decimal_rule("stopAtScore", "0 < it && it <= 100", 'stopAtScore must be above "0" and at most "100"'),
     )
 
+    max_bootstrapped_demos: Annotated[int, Field(ge=1, le=64)] | None = spec_field(
+        INPUT, "Most bootstrapped demonstrations; each set has from 1 to so many. Unset means 4.", default=None
+    )
     num_candidate_programs: Annotated[int, Field(ge=1, le=1000)] | None = spec_field(
-        INPUT, "Sets that are tried; unset means 16.", default=None
+        INPUT,
+        "Sets that are tried, beside none, labelled rows alone, and one from the rows as they come; unset means 16.",
+        default=None,
     )
     stop_at_score: DecimalString | None = spec_field(
         INPUT, "Score of 0 to 100 at which no further set is tried; unset means none: all are tried.", default=None
@@ -366,12 +372,12 @@ class SIMBAOptions(OptimizerOptions):
         "temperature_for_candidates": "0.2",
     }
     RULES: ClassVar[tuple[Rule, ...]] = tuple(
-        decimal_rule(name, "0 < it && it <= 2", f'{name} must be above "0" and at most "2"')
+        decimal_rule(name, "0.01 <= it && it <= 2", f'{name} must be "0.01" to "2"')
         for name in ("temperatureForSampling", "temperatureForCandidates")
     )
 
     bsize: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
-        INPUT, "Rows of a step; unset means 32.", default=None
+        INPUT, "Rows of a step; unset means 32, or all dev rows where there are fewer.", default=None
     )
     num_candidates: Annotated[int, Field(ge=1, le=256)] | None = spec_field(
         INPUT, "Candidates of a step; unset means 6.", default=None
@@ -394,8 +400,8 @@ class SIMBAOptions(OptimizerOptions):
             ("temperatureForSampling", self.temperature_for_sampling),
             ("temperatureForCandidates", self.temperature_for_candidates),
         ):
-            if value is not None and not 0 < decimal(value) <= 2:
-                raise PydanticCustomError("range", '{name} must be above "0" and at most "2"', {"name": name})
+            if value is not None and not Decimal("0.01") <= decimal(value) <= 2:  # below, its softmax overflows
+                raise PydanticCustomError("range", '{name} must be "0.01" to "2"', {"name": name})
         return self
 
 
@@ -488,16 +494,29 @@ class Optimizer(_Optimizers):
     @property
     def options(self) -> OptimizerOptions:
         """The member that `type` names; where it was not written, one with nothing set."""
-        written = self.labeled_few_shot or self.bootstrap_few_shot or self.mipro_v2 or self.gepa
-        return written if written is not None else OPTIONS[self.type]()
+        members = (
+            self.labeled_few_shot,
+            self.bootstrap_few_shot,
+            self.bootstrap_few_shot_with_random_search,
+            self.mipro_v2,
+            self.gepa,
+            self.copro,
+            self.simba,
+            self.infer_rules,
+        )
+        return next((member for member in members if member is not None), None) or OPTIONS[self.type]()
 
 
 OPTIONS: dict[str, type[OptimizerOptions]] = {
     "Evaluate": OptimizerOptions,
     "LabeledFewShot": LabeledFewShotOptions,
     "BootstrapFewShot": BootstrapFewShotOptions,
+    "BootstrapFewShotWithRandomSearch": BootstrapFewShotWithRandomSearchOptions,
     "MIPROv2": MIPROv2Options,
     "GEPA": GEPAOptions,
+    "COPRO": COPROOptions,
+    "InferRules": InferRulesOptions,
+    "SIMBA": SIMBAOptions,
 }
 """The options of each optimizer type that the runner has."""
 
@@ -531,7 +550,9 @@ class RoleEndpoints(ApiModel):
         INPUT, "Answers the program's calls; unset means the program's target.", default=None
     )
     prompt: RoleEndpoint | None = spec_field(
-        INPUT, "Writes and criticizes prompts (MIPROv2, GEPA); unset means the task endpoint.", default=None
+        INPUT,
+        "Writes and criticizes prompts (MIPROv2, GEPA, COPRO, InferRules, SIMBA); unset means the task endpoint.",
+        default=None,
     )
     judge: RoleEndpoint | None = spec_field(
         INPUT,

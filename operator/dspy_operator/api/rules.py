@@ -75,7 +75,7 @@ def decimal_rule(field: str, bounds: str, message: str) -> Rule:
         field: its camelCase name.
         bounds: CEL about the number `it`: "0 <= it && it <= 2".
     """
-    bounds = re.sub(r"\b([0-9]+)\b", r"\1.0", bounds).replace("it", f"double(self.{field})")
+    bounds = re.sub(r"(?<!\.)\b([0-9]+)\b(?!\.)", r"\1.0", bounds).replace("it", f"double(self.{field})")
     return Rule(
         id=f"{kebab(field)}-in-range",
         cel=f"!has(self.{field}) || !self.{field}.matches({quoted(DECIMAL)}) || {bounds}",

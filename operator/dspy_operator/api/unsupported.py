@@ -98,7 +98,7 @@ NOT_YET: tuple[NotYet, ...] = (
         "Optimizer",
         "type",
         "optimizer",
-        values=("BootstrapFewShotWithRandomSearch", "COPRO", "SIMBA", "InferRules", "Stages"),
+        values=("Stages",),
     ),
     NotYet("MIPROv2Options", "maxErrors", "maxErrors of MIPROv2"),
     NotYet("RoleEndpoints", "judge", "a judge"),

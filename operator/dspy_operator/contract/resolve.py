@@ -32,7 +32,7 @@ DEFAULT_CONCURRENCY = 4
 DEFAULT_TIMEOUT_SECONDS = 60.0
 DEFAULT_PARALLEL = 1
 """Of an Ollama pod: on few cores more slots bring no throughput."""
-PROMPT_OPTIMIZERS = frozenset({"MIPROv2", "GEPA"})
+PROMPT_OPTIMIZERS = frozenset({"MIPROv2", "GEPA", "COPRO", "InferRules", "SIMBA"})
 """Optimizers that call a model in the prompt role."""
 
 

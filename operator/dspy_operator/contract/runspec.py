@@ -52,7 +52,17 @@ class ProgramPart(Document):
 class OptimizerPart(Document):
     """The optimizer and its options as written."""
 
-    type: Literal["Evaluate", "LabeledFewShot", "BootstrapFewShot", "MIPROv2", "GEPA"]
+    type: Literal[
+        "Evaluate",
+        "LabeledFewShot",
+        "BootstrapFewShot",
+        "BootstrapFewShotWithRandomSearch",
+        "MIPROv2",
+        "GEPA",
+        "COPRO",
+        "InferRules",
+        "SIMBA",
+    ]
     options: dict[str, Any] = {}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, LMError
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, DSPyError, LMError
 
 from dspy_operator.contract import gate
 from dspy_operator.contract.documents import Estimate, GateReport, Progress, Result, Score
@@ -266,10 +266,10 @@ class Run:
         ending: RunStop | Reason = Reason.COMPLETED
         compiled: Candidate | None = None
         try:
-            with self._phase("optimize", epoch, prepared.scored):
+            with self._phase("optimize", epoch, prepared.scored) as watcher:
                 self._preflight(prepared, student, epoch)
                 self._baseline(prepared, student, incumbent, reserve_calls, epoch)
-                compiled = self._optimize(prepared, student, epoch)
+                compiled = self._optimize(prepared, student, epoch, watcher)
                 self._score_compiled(prepared, compiled)
         except RunStop as stop:
             if not stop.keeps_result:
@@ -320,7 +320,7 @@ class Run:
     @contextmanager
     def _phase(
         self, step: str, epoch: Epoch, scored: Sequence[Row], *, kind: str = "evaluate", best: Best | None = None
-    ) -> Iterator[Any]:
+    ) -> Iterator[Watcher]:
         """DSPy's settings for one phase: our LM, adapter and watcher, and nothing of DSPy's own memory."""
         assert self._ledger is not None and self._prepared is not None
         self._tracker.set(step=step)
@@ -429,7 +429,7 @@ class Run:
                         path=f"spec.budget.{name}",
                     )
 
-    def _optimize(self, prepared: Prepared, student: Any, epoch: Epoch) -> Candidate:
+    def _optimize(self, prepared: Prepared, student: Any, epoch: Epoch, watcher: Watcher) -> Candidate:
         assert self._ledger is not None and prepared.optimizer is not None
         ledger = self._ledger
         self._counts = ledger.resolved(self._fitted_counts(prepared))
@@ -455,21 +455,35 @@ class Run:
             seed=self.spec.seed,
             on_trial=lambda done: self._tracker.set(trials_done=done),
             on_bootstrap=bootstrapped,
+            on_evaluation=watcher.evaluated,
         )
-        compiled = prepared.optimizer.compile(student, prepared.options, self._counts, setup)
+        compiled = self._compiled(prepared, student, setup)
         return Candidate(program_hash(compiled), 0.0, state_document(compiled))
+
+    def _compiled(self, prepared: Prepared, student: Any, setup: Setup) -> Any:
+        """DSPy's optimizer, to its end; what makes it give up is of the model and no bug of ours."""
+        assert prepared.optimizer is not None and self.spec.optimizer is not None
+        type_, most = self.spec.optimizer.type, self._counts.get("max_errors")
+        try:
+            return prepared.optimizer.compile(student, prepared.options, self._counts, setup)
+        except Exception as error:
+            # A bootstrap raises the last row's error, an evaluation an Exception of these words (dspy/utils/parallelizer.py).
+            if most is not None and (isinstance(error, DSPyError) or str(error).startswith("Execution cancelled")):
+                why = f"maxErrors: {most} rows failed in one bootstrap or evaluation"
+            elif isinstance(error, DSPyError):
+                why = "it cannot go on without an answer"
+            else:
+                raise
+            last = f"; the last error: {' '.join(str(error).split())[:300]}" if isinstance(error, DSPyError) else ""
+            raise RunStop(Reason.MODEL_ANSWERS_UNUSABLE, f"{type_}: {why}{last}", path="spec.optimizer") from error
 
     def _score_compiled(self, prepared: Prepared, compiled: Candidate) -> None:
         """The candidate of an optimizer that scores none itself, on dev: for the report, and for what its tokens cost."""
         assert prepared.optimizer is not None and self.spec.optimizer is not None
-        best = self._best.candidate
-        if (
-            prepared.optimizer.uses_validation
-            or self.spec.optimizer.type == "Evaluate"
-            or (best is not None and best.hash == compiled.hash)
-        ):
-            if best is not None and best.hash == compiled.hash:
-                self._scores["devBest"] = Score(score=round(best.score, 4), rows=len(prepared.scored))
+        score = self._best.scores.get(compiled.hash)
+        if score is not None:
+            self._scores["devBest"] = Score(score=round(score, 4), rows=len(prepared.scored))
+        if score is not None or prepared.optimizer.uses_validation or self.spec.optimizer.type == "Evaluate":
             return
         module = prepared.program.in_state(compiled.state)
         self._scores["devBest"] = answer_all(module, prepared.scored, prepared.metric, self._threads).score()
@@ -548,11 +562,15 @@ class Run:
         def after(rows: int, mean: float, whole_set: bool) -> None:
             nonlocal served
             before, served = served, ledger.served()
+            if kind != "evaluate":
+                return
             self._count_trial(rows)
             best = self._best.candidate
-            if kind == "evaluate" and whole_set and best is not None:
-                self._tracker.set(best=round(best.score, 4))
+            if best is not None:
                 self._keep_best(best)
+            best = self._best.whole
+            if whole_set and best is not None:
+                self._tracker.set(best=round(best.score, 4))
                 answers = served.answered - before.answered
                 if answers and mean >= best.score:
                     self._renew_reserve(epoch, served, before, answers)
@@ -567,11 +585,14 @@ class Run:
             write_json(Path(self.spec.paths.out) / "best.json", {"score": round(best.score, 4), "program": best.state})
 
     def _count_trial(self, rows: int) -> None:
-        kind = self.spec.optimizer.type if self.spec.optimizer is not None else ""
-        if kind == "MIPROv2":
-            self._tracker.trial()
-        elif kind == "GEPA":
-            self._tracker.trial(rows)
+        assert self._prepared is not None and self._prepared.optimizer is not None
+        match self._prepared.optimizer.trial:
+            case "Evaluation":
+                self._tracker.trial()
+            case "Row":
+                self._tracker.trial(rows)
+            case "Own":
+                pass
 
     def _renew_reserve(self, epoch: Epoch, served: Tally, before: Tally, answers: int) -> None:
         assert self._ledger is not None and self._prepared is not None

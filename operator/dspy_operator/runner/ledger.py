@@ -16,7 +16,7 @@ import json
 import logging
 import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -47,6 +47,10 @@ class RequestFailed(lm15.ProviderError):  # type: ignore[misc]  # DSPy is untype
     """A request that fails the same way each time it is sent; its row counts as failed, not as wrong."""
 
     default_code = "invalid_request"
+
+
+class RequestTooLong(lm15.ContextLengthError):  # type: ignore[misc]  # DSPy is untyped here
+    """The same of one that exceeds the model's context: DSPy's ContextWindowExceededError, on replay too."""
 
 
 @dataclass
@@ -348,7 +352,7 @@ class Ledger:
 
         Raises:
             RunStop: the phase has ended, or this request ended it.
-            RequestFailed: this request can never be answered; recorded, so that a replay raises it again.
+            RequestFailed, RequestTooLong: this request can never be answered; recorded, so that a replay raises it again.
         """
         document = request_to_dict(request)
         key = self._key(document, engine.endpoint, rollout, index)
@@ -364,7 +368,7 @@ class Ledger:
                     return response_from_dict(answer["response"])
                 if (failure := self._failures.get(key)) is not None:
                     self._consumed.add(key)
-                    raise RequestFailed(failure["error"], provider_code=failure.get("code"))
+                    raise _refusal(failure)
                 if key not in self._in_flight:
                     break
                 self._cond.wait(1.0)
@@ -495,7 +499,8 @@ class Ledger:
             if isinstance(error, (lm15.InvalidRequestError, lm15.CapabilityError)):
                 if (opened := breaker.refused(words)) is not None:
                     self._stop_all(engine, *opened)
-                self._give_up(engine, key, words, error.provider_code or error.code)
+                too_long = isinstance(error, lm15.ContextLengthError)  # each vendor has a code of its own for it
+                self._give_up(engine, key, words, error.provider_code or error.code, too_long=too_long)
             trouble = _trouble(error)
             if (opened := breaker.failed(trouble, words, monotonic())) is not None:
                 self._stop_all(engine, *opened)
@@ -531,13 +536,15 @@ class Ledger:
         self._accept(engine, key, request, outcome, monotonic() - sent_at, asked_for=False)
         return True
 
-    def _give_up(self, engine: RoleEngine, key: str, words: str, code: str) -> None:
+    def _give_up(self, engine: RoleEngine, key: str, words: str, code: str, *, too_long: bool = False) -> None:
         entry = {"key": key, "role": engine.role, "error": words, "code": code, "t": round(self.seconds, 3)}
+        if too_long:
+            entry["tooLong"] = True
         self._failures[key] = entry
         self._unanswered.discard(key)
         self._journal.append("fail", **entry)
         self._cond.notify_all()
-        raise RequestFailed(words, provider_code=code)
+        raise _refusal(entry)
 
     def _stop_all(self, engine: RoleEngine, reason: Reason, message: str) -> None:
         stop = RunStop(reason, message)
@@ -663,11 +670,15 @@ class RoleEngine:
 class LedgerLM(dspy.LM):  # type: ignore[misc]
     """A dspy.LM whose engine knows which rollout a call belongs to; DSPy strips it before the engine."""
 
+    sieve: Callable[[Sequence[Any]], Sequence[Any]] | None = None
+    """Chooses from the answers of one call of n > 1 what DSPy gets to see; set it with `copy(sieve=...)`."""
+
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """As dspy.LM."""
         rollout = kwargs.get("rollout_id", self.kwargs.get("rollout_id"))
         with self.engine.rollout(rollout):
-            return super().__call__(prompt, messages=messages, **kwargs)
+            answers = super().__call__(prompt, messages=messages, **kwargs)
+        return self.sieve(answers) if self.sieve is not None and len(answers) > 1 else answers
 
 
 _WIRES: dict[tuple[str, str | None, float, str], LM15Engine] = {}
@@ -699,6 +710,11 @@ def _wire(endpoint: Endpoint) -> LM15Engine:
                 )
             )
         return _WIRES[identity]
+
+
+def _refusal(entry: Mapping[str, Any]) -> lm15.ProviderError:
+    """What a `fail` line means to DSPy."""
+    return (RequestTooLong if entry.get("tooLong") else RequestFailed)(entry["error"], provider_code=entry.get("code"))
 
 
 def _finished() -> RunStop:

@@ -33,16 +33,44 @@ class Candidate:
 class Best:
     """The best-so-far; ties stay with the first, as in DSPy's optimizers."""
 
-    candidate: Candidate | None = None
+    whole: Candidate | None = None
+    """Of those scored on all rows."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """Hash of each program that was scored on all rows -> its score, 0 to 100."""
+    _first: Mapping[str, float] = field(default_factory=dict)
+    """Row -> score of the first one, the baseline, 0 to 1."""
+    _promising: Candidate | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def offer(self, candidate: Candidate) -> bool:
-        """Take it if it is better; whether it was."""
+    @property
+    def candidate(self) -> Candidate | None:
+        """The best. While none but the first was scored on all rows, the one that leads it most on a part of them.
+
+        SIMBA scores all rows at its very end, and a stop before that would otherwise always leave the baseline. What a
+        part of the rows promises is judged like any other candidate.
+        """
         with self._lock:
-            if self.candidate is not None and candidate.score <= self.candidate.score:
-                return False
-            self.candidate = candidate
-            return True
+            return self._promising or self.whole
+
+    def offer(self, candidate: Candidate, by_row: Mapping[str, float]) -> None:
+        """Take one that was scored on all rows, if it is better."""
+        with self._lock:
+            self._first = self._first or by_row
+            if candidate.hash not in self.scores and self.scores:
+                self._promising = None
+            self.scores.setdefault(candidate.hash, candidate.score)
+            if self.whole is None or candidate.score > self.whole.score:
+                self.whole = candidate
+
+    def offer_on_part(self, hashed: str, state: Mapping[str, Any], by_row: Mapping[str, float]) -> None:
+        """Take one that was scored on a part of the rows, if it promises more; its score is what it promises."""
+        with self._lock:
+            if self.whole is None or len(self.scores) > 1 or not by_row.keys() <= self._first.keys():
+                return
+            lead = sum(score - self._first[row] for row, score in by_row.items()) / len(by_row)
+            promised = self.whole.score + 100 * lead
+            if promised > (self._promising or self.whole).score:
+                self._promising = Candidate(hashed, promised, state)
 
 
 @dataclass
@@ -117,10 +145,16 @@ class Watcher(BaseCallback):  # type: ignore[misc]
         program, devset = self._running.pop(call_id)
         if exception is not None or outputs is None:
             return
+        self.evaluated(getattr(program, "judged", program), devset, [score_of(score) for *_, score in outputs.results])
+
+    def evaluated(self, program: Any, devset: Sequence[Any], scores: Sequence[float]) -> None:
+        """Mark an evaluation, and keep its program if it is the best.
+
+        Raises:
+            RunStop: ReplayDiverged, JournalFull or InternalError.
+        """
         try:
-            self._evaluated(
-                getattr(program, "judged", program), devset, [score_of(score) for *_, score in outputs.results]
-            )
+            self._evaluated(program, devset, scores)
         except Exception as error:  # left alone, DSPy makes a warning of it, and the run goes on unrecorded
             if is_full(error):
                 raise RunStop(Reason.JOURNAL_FULL, f"the volume is full: {error}") from error
@@ -135,7 +169,7 @@ class Watcher(BaseCallback):  # type: ignore[misc]
         """Count answers that cannot be read."""
         self._unreadable.parsed(exception)
 
-    def _evaluated(self, program: Any, devset: Sequence[Any], scores: list[float]) -> None:
+    def _evaluated(self, program: Any, devset: Sequence[Any], scores: Sequence[float]) -> None:
         rows = [self._rows[example_key(example)] for example in devset]
         digest = dataset_digest((row.digest, "") for row in rows)
         hashed = program_hash(program)
@@ -143,8 +177,11 @@ class Watcher(BaseCallback):  # type: ignore[misc]
         self._ledger.mark(mark)
         mean = 100 * sum(scores) / len(scores)
         whole = dataset_digest((row.digest, "") for row in sorted(rows, key=lambda row: row.digest)) == self._scored
+        by_row = {row.digest: score for row, score in zip(rows, scores, strict=True)}
         if whole:
-            self._best.offer(Candidate(hashed, mean, state_document(program)))
+            self._best.offer(Candidate(hashed, mean, state_document(program)), by_row)
+        else:
+            self._best.offer_on_part(hashed, state_document(program), by_row)
         self._on_evaluation(len(scores), mean, whole)
 
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dspy_operator.runner.optimizers.bootstrap_few_shot import BootstrapFewShot
+from dspy_operator.runner.optimizers.copro import COPRO
 from dspy_operator.runner.optimizers.evaluate import Evaluate
 from dspy_operator.runner.optimizers.gepa import GEPA
+from dspy_operator.runner.optimizers.infer_rules import InferRules
 from dspy_operator.runner.optimizers.labeled_few_shot import LabeledFewShot
 from dspy_operator.runner.optimizers.mipro_v2 import MIPROv2
+from dspy_operator.runner.optimizers.random_search import BootstrapFewShotWithRandomSearch
 from dspy_operator.runner.optimizers.shape import Optimizer
+from dspy_operator.runner.optimizers.simba import SIMBA
 
 OPTIMIZERS: dict[str, Optimizer] = {
     "Evaluate": Evaluate(),
     "LabeledFewShot": LabeledFewShot(),
     "BootstrapFewShot": BootstrapFewShot(),
+    "BootstrapFewShotWithRandomSearch": BootstrapFewShotWithRandomSearch(),
     "MIPROv2": MIPROv2(),
     "GEPA": GEPA(),
+    "COPRO": COPRO(),
+    "InferRules": InferRules(),
+    "SIMBA": SIMBA(),
 }
 """By the `type` of the spec."""

@@ -7,7 +7,7 @@ from typing import Any
 import dspy
 
 from dspy_operator.api.optimizationrun import OptimizerOptions
-from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup, Sizes, threshold
+from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup, Sizes, Trial, threshold
 
 
 class BootstrapFewShot:
@@ -17,6 +17,7 @@ class BootstrapFewShot:
     """
 
     uses_validation = False
+    trial: Trial = "Own"
 
     def check(self, options: OptimizerOptions, sizes: Sizes) -> str | None:
         """Something must be asked for."""

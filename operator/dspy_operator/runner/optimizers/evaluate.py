@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from dspy_operator.api.optimizationrun import OptimizerOptions
-from dspy_operator.runner.optimizers.shape import Counts, Setup, Sizes
+from dspy_operator.runner.optimizers.shape import Counts, Setup, Sizes, Trial
 
 
 class Evaluate:
     """A judged score, for gates in CI and for a change of model."""
 
     uses_validation = False
+    trial: Trial = "Own"
 
     def check(self, options: OptimizerOptions, sizes: Sizes) -> str | None:
         """Any rows do."""

@@ -7,7 +7,7 @@ from typing import Any
 import dspy
 
 from dspy_operator.api.optimizationrun import OptimizerOptions
-from dspy_operator.runner.optimizers.shape import Counts, Setup, Sizes
+from dspy_operator.runner.optimizers.shape import Counts, Setup, Sizes, Trial
 
 AUTO_CANDIDATES = {"Light": 6, "Medium": 12, "Heavy": 18}
 """n of DSPy's `auto` (AUTO_RUN_SETTINGS in gepa.py); its formula turns n into metric calls."""
@@ -22,6 +22,7 @@ class GEPA:
     """
 
     uses_validation = True
+    trial: Trial = "Row"
 
     def check(self, options: OptimizerOptions, sizes: Sizes) -> str | None:
         """A reflection needs its minibatch."""

@@ -7,13 +7,14 @@ from typing import Any
 import dspy
 
 from dspy_operator.api.optimizationrun import OptimizerOptions
-from dspy_operator.runner.optimizers.shape import Counts, Setup, Sizes
+from dspy_operator.runner.optimizers.shape import Counts, Setup, Sizes, Trial
 
 
 class LabeledFewShot:
     """No call of the model; DSPy's seed is fixed at 0, so ours decides the order of the rows it samples from."""
 
     uses_validation = False
+    trial: Trial = "Own"
 
     def check(self, options: OptimizerOptions, sizes: Sizes) -> str | None:
         """Any rows do."""

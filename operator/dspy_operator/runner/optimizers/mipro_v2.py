@@ -8,7 +8,7 @@ from typing import Any
 import dspy
 
 from dspy_operator.api.optimizationrun import OptimizerOptions
-from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup, Sizes, threshold
+from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup, Sizes, Trial, threshold
 
 DSPY_SIZES = {"Light": (6, 100), "Medium": (12, 300), "Heavy": (18, 1000)}
 """(n, most validation rows) of DSPy's `auto` (AUTO_RUN_SETTINGS in mipro_optimizer_v2.py)."""
@@ -21,6 +21,7 @@ class MIPROv2:
     """`auto` is never handed to DSPy: its sizes are resolved here, so that they can be frozen, shown and fitted to the budget."""
 
     uses_validation = True
+    trial: Trial = "Evaluation"
 
     def check(self, options: OptimizerOptions, sizes: Sizes) -> str | None:
         """A minibatch must not be larger than what it is drawn from."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from dspy_operator.api.optimizationrun import OptimizerOptions
 from dspy_operator.runner.metric import ScoredMetric
 
 Counts = Mapping[str, Any]
 """The sizes of a run as the optimizer takes them, every default and every FitBudget resolved; frozen in the journal."""
+
+
+Trial = Literal["Evaluation", "Row", "Own"]
+"""What a finished trial is, for progress."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class Setup:
     on_trial: Callable[[int], None]
     """Called with the number of finished trials, for optimizers that DSPy gives no events for."""
     on_bootstrap: Callable[[Sequence[float]], None]
-    """Called once with the scores of a sequential bootstrap, in order: its mark."""
+    """Called with the scores of a bootstrap or a sampling, which are of no one program, in order: its mark."""
+    on_evaluation: Callable[[Any, Sequence[Any], Sequence[float]], None]
+    """Called with a program, rows and their scores, where DSPy scores programs without an evaluate event."""
 
 
 class Optimizer(Protocol):
@@ -46,6 +52,8 @@ class Optimizer(Protocol):
 
     uses_validation: bool
     """Whether candidates are scored on the validation rows only (train is for learning), or on all of dev."""
+    trial: Trial
+    """What progress counts: evaluations by DSPy, rows that it scored, or what the optimizer itself says to `on_trial`."""
 
     def check(self, options: OptimizerOptions, sizes: Sizes) -> str | None:
         """Why these rows cannot serve these options, or None; asked before any call is paid."""
