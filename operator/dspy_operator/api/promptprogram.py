@@ -54,7 +54,7 @@ class Adapter(ApiModel):
     constrained: Literal["Auto", "Required", "Disabled"] | None = spec_field(
         INPUT,
         "JSON only: Required sends the outputs' JSON schema as response_format and fails where the endpoint refuses it; Disabled sends "
-        "none. Auto: Required where the endpoint keeps the order of fields.",
+        "none. Auto: Required where the endpoint keeps the order of fields. Unset is for the other types.",
         default=None,
     )
 
@@ -88,7 +88,7 @@ class SamplingRequest(ApiModel):
     )
     stop: (
         Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(min_length=1, max_length=4)] | None
-    ) = spec_field(INPUT, "Texts at which the answer ends.", default=None)
+    ) = spec_field(INPUT, "Texts at which the answer ends; unset means none.", default=None)
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
@@ -115,7 +115,7 @@ class Target(ApiModel):
     """The model this program is tuned for; another model is another program."""
 
     endpoint: EndpointRef = spec_field(INPUT, "The endpoint that answers.")
-    request: SamplingRequest | None = spec_field(INPUT, "How it samples.", default=None)
+    request: SamplingRequest | None = spec_field(INPUT, "How it samples; unset means as its fields say.", default=None)
 
 
 class Promotion(ApiModel):
