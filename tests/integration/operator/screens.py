@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -62,4 +63,6 @@ def assert_golden(name: str, text: str) -> None:
         GOLDEN.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     assert path.is_file(), f"there is no {path.name}: UPDATE_GOLDEN=1 writes it"
-    assert text == path.read_text("utf-8"), f"{path.name} differs; where that is meant, UPDATE_GOLDEN=1 writes it anew"
+    want = path.read_text("utf-8")
+    differs = difflib.unified_diff(want.splitlines(), text.splitlines(), path.name, "now", lineterm="", n=1)
+    assert text == want, "\n".join(["where this is meant, UPDATE_GOLDEN=1 writes the file anew:", *differs])

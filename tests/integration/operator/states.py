@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from dspy_operator.contract.exits import Reason
@@ -190,6 +191,12 @@ def _wait_for_the_clock(space: Namespace) -> None:
     space.condition(RUN, "endpoint-unavailable", "Admitted", "False", "EndpointUnavailable")
     space.condition(RUN, "secret-missing", "Admitted", "False", "SecretMissing")
     space.until(lambda: warned(space, "program-not-found"), "warned of a program that stays absent")
+    for name, runs in (("qwen", 1), ("narrow", 1), ("pulling", 1), ("keyed", 0)):
+        space.wait(ENDPOINT, name, partial(_is_used_by, runs), f"used by {runs} runs")
+
+
+def _is_used_by(runs: int, endpoint: Body) -> bool:
+    return bool(endpoint["status"]["activeRuns"] == runs)
 
 
 def warned(space: Namespace, name: str) -> bool:

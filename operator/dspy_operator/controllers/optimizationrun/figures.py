@@ -59,11 +59,10 @@ def final_scores(scores: Mapping[str, Score]) -> dict[str, Any]:
 def gate(report: GateReport) -> dict[str, Any]:
     """`status.gate`."""
     told: dict[str, Any] = {
-        name: decimal(value)
-        # A gain is rounded as the scores are that it is the difference of.
-        for name, value in (("p", report.p), ("alpha", report.alpha), ("delta", round(report.delta, 4)))
-        if value is not None
+        name: decimal(value) for name, value in (("p", report.p), ("alpha", report.alpha)) if value is not None
     }
+    if report.delta is not None:
+        told["delta"] = decimal(round(report.delta, 4))  # as the scores are rounded that it is the difference of
     return told | {"promote": report.promote, "why": report.why[:1024]}
 
 
