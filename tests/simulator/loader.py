@@ -53,6 +53,8 @@ async def load(
             await asyncio.sleep(0.05)
         await asyncio.sleep(pace)
     await tell(LoaderProgress(phase="loading", completed=server.total_bytes, total=server.total_bytes, percent=100))
+    while server.waits_loading and not released():
+        await asyncio.sleep(0.05)
     loaded = LoadedModel(
         name=model,
         digest=model_digest(model),

@@ -86,4 +86,6 @@ class Server:
     percents: tuple[int, ...] = (100,)
     waits_at: int | None = None
     """A percent at which the pull stands still until `Simulator.release`."""
+    waits_loading: bool = False
+    """The model is read into memory until `Simulator.release`."""
     total_bytes: int = 400_000_000

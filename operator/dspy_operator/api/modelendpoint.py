@@ -106,7 +106,9 @@ class OllamaProvider(ApiModel):
     cache: Cache | None = spec_field(
         EXECUTION, "Where the pulled model is kept; unset means an EmptyDir.", default=None
     )
-    pod_template: PodTemplate | None = spec_field(EXECUTION, "What is added to the pods.", default=None)
+    pod_template: PodTemplate | None = spec_field(
+        EXECUTION, "What is added to the pods; unset means nothing.", default=None
+    )
 
 
 class SecretKeyRef(ApiModel):
@@ -161,7 +163,7 @@ class Provider(UnionModel):
 
 
 class Limits(ApiModel):
-    """What the endpoint stands."""
+    """How much load the endpoint takes."""
 
     concurrency: int | None = spec_field(
         LIVE, "Most requests at a time, over all runs; unset means no limit of ours.", default=None, ge=1, le=1024
@@ -279,7 +281,7 @@ _CLAIM = "self.provider.ollama.cache.persistentVolumeClaim"
 
 
 class ModelEndpointSpec(ApiModel):
-    """Which model answers, what it stands and what it costs."""
+    """Which model answers, how much load it takes and what it costs."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -291,15 +293,21 @@ class ModelEndpointSpec(ApiModel):
     )
 
     provider: Provider = spec_field(EXECUTION, "Who answers.")
-    limits: Limits | None = spec_field(LIVE, "What the endpoint stands.", default=None)
-    pricing: Pricing | None = spec_field(
-        LIVE, "What tokens cost; a cost budget needs it on every endpoint of the run.", default=None
+    limits: Limits | None = spec_field(
+        LIVE, "How much load the endpoint takes, over all runs; unset means no limit of ours.", default=None
     )
-    request: EndpointRequest | None = spec_field(EXECUTION, "How a request is sent.", default=None)
+    pricing: Pricing | None = spec_field(
+        LIVE,
+        "What tokens cost; a cost budget needs it on every endpoint of the run. Unset means that cost is not counted.",
+        default=None,
+    )
+    request: EndpointRequest | None = spec_field(
+        EXECUTION, "How a request is sent; unset means as its fields say.", default=None
+    )
     access: Access | None = spec_field(CONTROL, "Who may use it; unset means its own namespace.", default=None)
     replicas: Annotated[int, Field(ge=0, le=64)] | None = spec_field(
         LIVE,
-        "Pods, where `scaling` is unset: what kubectl scale or an autoscaler writes. Unset means 1.",
+        "Pods, where `scaling` is unset: what kubectl scale or an autoscaler writes; leave it out of Git where one does. Unset means 1.",
         default=None,
         schema_default=1,
     )

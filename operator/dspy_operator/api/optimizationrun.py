@@ -144,13 +144,15 @@ class MIPROv2Options(OptimizerOptions):
     )
 
     auto: Literal["FitBudget", "Light", "Medium", "Heavy"] | None = spec_field(
-        INPUT, "FitBudget: as many trials as the budget pays for. Light, Medium, Heavy: DSPy's own sizes.", default=None
+        INPUT,
+        "FitBudget: as many trials as the budget pays for. Light, Medium, Heavy: DSPy's own sizes. Unset without counts means FitBudget.",
+        default=None,
     )
     num_candidates: Annotated[int, Field(ge=2, le=256)] | None = spec_field(
-        INPUT, "Candidate instructions and demonstration sets.", default=None
+        INPUT, "Candidate instructions and demonstration sets; unset means as `auto` says.", default=None
     )
     num_trials: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
-        INPUT, "Combinations that are tried.", default=None
+        INPUT, "Combinations that are tried; unset means as `auto` says.", default=None
     )
     max_bootstrapped_demos: Demos | None = spec_field(
         INPUT, "Most bootstrapped demonstrations; unset means 4.", default=None
@@ -253,14 +255,14 @@ class GEPAOptions(OptimizerOptions):
 
     auto: Literal["FitBudget", "Light", "Medium", "Heavy"] | None = spec_field(
         INPUT,
-        "FitBudget: as many metric calls as the budget pays for. Light, Medium, Heavy: DSPy's own sizes.",
+        "FitBudget: as many metric calls as the budget pays for. Light, Medium, Heavy: DSPy's own sizes. Unset without another size means FitBudget.",
         default=None,
     )
     max_full_evals: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
-        INPUT, "Budget in evaluations of all rows.", default=None
+        INPUT, "Size in evaluations of all rows; unset means as `auto` says.", default=None
     )
     max_metric_calls: Annotated[int, Field(ge=1, le=10_000_000)] | None = spec_field(
-        INPUT, "Budget in scored rows.", default=None
+        INPUT, "Size in scored rows; unset means as `auto` says.", default=None
     )
     reflection_minibatch_size: Annotated[int, Field(ge=1, le=256)] | None = spec_field(
         INPUT, "Rows that one reflection reads; unset means 3.", default=None
@@ -540,7 +542,9 @@ class ProgramRef(ApiModel):
 class RoleEndpoint(EndpointRef):
     """The endpoint that plays a role, and how it samples there."""
 
-    request: SamplingRequest | None = spec_field(INPUT, "Overrides for this role, field by field.", default=None)
+    request: SamplingRequest | None = spec_field(
+        INPUT, "Overrides for this role, field by field; unset means as the program's target says.", default=None
+    )
 
 
 class RoleEndpoints(ApiModel):
@@ -576,13 +580,19 @@ class Budget(ApiModel):
     )
 
     calls: Annotated[int, Field(ge=1, le=100_000_000)] | None = spec_field(
-        LIVE, "HTTP requests put on the wire, retries included.", default=None
+        LIVE, "Most HTTP requests, retries included; unset means no limit of calls.", default=None
     )
     tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000)] | None = spec_field(
-        LIVE, "Input and output tokens as the servers report them.", default=None
+        LIVE, "Most input and output tokens, as the servers report them; unset means no limit of tokens.", default=None
     )
-    cost: DecimalString | None = spec_field(LIVE, "Money, in the currency of the endpoints' pricing.", default=None)
-    wall_clock: Duration | None = spec_field(LIVE, "Time of all tries together.", default=None)
+    cost: DecimalString | None = spec_field(
+        LIVE,
+        'Most money, in the currency of the endpoints\' `pricing`, for example "4.00"; unset means no limit of cost.',
+        default=None,
+    )
+    wall_clock: Duration | None = spec_field(
+        LIVE, 'Longest run time of all tries together, for example "2h"; unset means no limit of time.', default=None
+    )
 
     @model_validator(mode="after")
     def _at_least_one(self) -> Self:
@@ -705,13 +715,17 @@ class OptimizationRunSpec(ApiModel):
 
     program_ref: ProgramRef = spec_field(IMMUTABLE, "The program to improve.")
     optimizer: Optimizer = spec_field(INPUT, "How it is improved.")
-    endpoints: RoleEndpoints | None = spec_field(INPUT, "Which endpoint plays which role.", default=None)
+    endpoints: RoleEndpoints | None = spec_field(
+        INPUT, "Which endpoint plays which role; unset means that the program's target plays all.", default=None
+    )
     start_from: StartFrom | None = spec_field(
         INPUT, "What the optimizer begins with, looked up once; unset means Baseline.", default=None
     )
-    goal: Goal | None = spec_field(INPUT, "When it may stop early.", default=None)
+    goal: Goal | None = spec_field(INPUT, "When it may stop early; unset means not before its end.", default=None)
     seed: int | None = spec_field(INPUT, "Seed of everything random; unset means 0.", default=None, ge=0, le=2**31 - 1)
-    budget: Budget = spec_field(LIVE, "Hard limits.")
+    budget: Budget = spec_field(
+        LIVE, "What the run may spend in its whole life, over all tries; at least one of calls, tokens, cost."
+    )
     concurrency: int | None = spec_field(
         LIVE, "Most requests of this run at a time; unset means 4.", default=None, ge=1, le=256
     )
@@ -725,7 +739,7 @@ class OptimizationRunSpec(ApiModel):
     )
     stop: Literal["Finish", "Cancel"] | None = spec_field(
         LIVE,
-        "Finish: judge and publish the best so far, now. Cancel: end as failed. Unset lets the run come to its end.",
+        "Finish: judge and publish the best so far, now. Cancel: end as failed. Unset means that it comes to its own end.",
         default=None,
     )
     rerun: Annotated[str, Field(min_length=1, max_length=64)] | None = spec_field(
@@ -741,13 +755,17 @@ class OptimizationRunSpec(ApiModel):
     priority_class_name: ForeignName | None = spec_field(
         EXECUTION, "PriorityClass of the pod; unset means the cluster's default.", default=None
     )
-    deadlines: Deadlines | None = spec_field(EXECUTION, "How long the run may stand still.", default=None)
+    deadlines: Deadlines | None = spec_field(
+        EXECUTION, "How long the run may stand still; unset means as its fields say.", default=None
+    )
     retries: Annotated[int, Field(ge=0, le=100)] | None = spec_field(
         EXECUTION,
         "Tries after a pod that was lost, killed or ended by a bug; an endpoint's outage takes none. Unset means 6.",
         default=None,
     )
-    cleanup: Cleanup | None = spec_field(CONTROL, "When what an ended run left is removed.", default=None)
+    cleanup: Cleanup | None = spec_field(
+        CONTROL, "When Job, pod and journal of an ended run are removed; unset means as its fields say.", default=None
+    )
     ttl_after_finished: Duration | None = spec_field(
         CONTROL,
         "When the object itself is removed after its end; for generateName and hooks, since Git would make it again. Unset means never.",
@@ -761,4 +779,6 @@ class OptimizationRunSpec(ApiModel):
     journal: Journal | None = spec_field(
         EXECUTION, "Where the journal is; unset means a PersistentVolumeClaim of 1Gi.", default=None
     )
-    pod_template: PodTemplate | None = spec_field(EXECUTION, "What is added to the pod.", default=None)
+    pod_template: PodTemplate | None = spec_field(
+        EXECUTION, "What is added to the pod; unset means nothing.", default=None
+    )

@@ -52,7 +52,11 @@ class SignatureField(ApiModel):
         max_length=2048,
     )
     description: str | None = spec_field(
-        INPUT, "What the field holds; the model reads it.", default=None, min_length=1, max_length=4096
+        INPUT,
+        "What the field holds; the model reads it. Unset means that it reads the name alone.",
+        default=None,
+        min_length=1,
+        max_length=4096,
     )
 
 
@@ -370,7 +374,7 @@ class TypeField(ApiModel):
         INPUT, "Type of the field in the grammar of signatures; no named type."
     )
     description: Annotated[str, Field(min_length=1, max_length=4096)] | None = spec_field(
-        INPUT, "What the field holds; the model reads it.", default=None
+        INPUT, "What the field holds; the model reads it. Unset means that it reads the name alone.", default=None
     )
     minimum: Bound | None = spec_field(INPUT, "Least value of a number; unset means any.", default=None)
     maximum: Bound | None = spec_field(INPUT, "Greatest value of a number; unset means any.", default=None)

@@ -54,7 +54,7 @@ class Adapter(ApiModel):
     constrained: Literal["Auto", "Required", "Disabled"] | None = spec_field(
         INPUT,
         "JSON only: Required sends the outputs' JSON schema as response_format and fails where the endpoint refuses it; Disabled sends "
-        "none. Auto: Required where the endpoint keeps the order of fields.",
+        "none. Auto: Required where the endpoint keeps the order of fields. Unset is for the other types.",
         default=None,
     )
 
@@ -88,7 +88,7 @@ class SamplingRequest(ApiModel):
     )
     stop: (
         Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(min_length=1, max_length=4)] | None
-    ) = spec_field(INPUT, "Texts at which the answer ends.", default=None)
+    ) = spec_field(INPUT, "Texts at which the answer ends; unset means none.", default=None)
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
@@ -115,7 +115,7 @@ class Target(ApiModel):
     """The model this program is tuned for; another model is another program."""
 
     endpoint: EndpointRef = spec_field(INPUT, "The endpoint that answers.")
-    request: SamplingRequest | None = spec_field(INPUT, "How it samples.", default=None)
+    request: SamplingRequest | None = spec_field(INPUT, "How it samples; unset means as its fields say.", default=None)
 
 
 class Promotion(ApiModel):
@@ -127,7 +127,7 @@ class Promotion(ApiModel):
     )
 
     mode: Literal["Auto", "Manual"] | None = spec_field(
-        CONTROL, "Auto: when the gate is passed. Manual: by a pin. Unset means Auto.", default=None
+        CONTROL, "Auto: when the gate is passed. Manual: only by a pin (`revision`). Unset means Auto.", default=None
     )
     min_improvement: DecimalString | None = spec_field(
         CONTROL, 'Least gain over the incumbent on the test rows, in points of 0 to 100; unset means "0".', default=None
@@ -164,7 +164,9 @@ class PromptProgramSpec(ApiModel):
     target: Target = spec_field(INPUT, "The model it is tuned for.")
     dataset: Dataset = spec_field(INPUT, "The labelled rows.")
     metric: Metric = spec_field(INPUT, "How good one answer is.")
-    promotion: Promotion | None = spec_field(CONTROL, "When a candidate replaces what is served.", default=None)
+    promotion: Promotion | None = spec_field(
+        CONTROL, "When a candidate replaces what is served; unset means as its fields say.", default=None
+    )
     concurrency_policy: Literal["Queue", "Allow"] | None = spec_field(
         CONTROL,
         "Queue: one run of this program at a time, the others wait. Allow: as many as fit. Unset means Queue.",

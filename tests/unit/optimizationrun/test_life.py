@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from dspy_operator.contract.exits import Outcome, Reason
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.controllers.admission.grants import ADMISSION
 from dspy_operator.controllers.optimizationrun.transitions import TRANSITIONS, Phase
+from dspy_operator.engine.plan import Key
 from tests.unit.optimizationrun.builders import a_cluster, a_program_is, a_run_is, an_endpoint_is, running
 from tests.unit.optimizationrun.cluster import CANDIDATE, NAMESPACE, TEST_DIGEST, Cluster, Killed, spent
 
@@ -111,9 +113,16 @@ def test_an_estimate_takes_no_slots_and_waits_for_nobody() -> None:
     a_run_is(cluster, {"mode": "Estimate"})
     running(cluster)
     assert cluster.status("fast")["admission"]["slots"] == {}
-    cluster.ends("fast", outcome=None, candidate=None, estimate={"calls": 90, "tokens": 4500, "cost": "0.12"})
+    cluster.ends(
+        "fast",
+        outcome=None,
+        candidate=None,
+        estimate={"calls": 90, "tokens": 4500, "cost": "0.12", "reserved_calls": 60},
+    )
     cluster.settle()
     assert cluster.condition("fast", "Complete") == ("True", "Estimated")
+    words = "about 90 calls (60 of them for the judgement), 4500 tokens, cost 0.12; no model was called"
+    assert cluster.message("fast", "Complete") == cluster.events[-1].message == words
     assert cluster.status("fast")["estimate"] == {"calls": 90, "tokens": 4500, "cost": "0.12"}
     assert "revision" not in cluster.status("fast")
 
@@ -980,13 +989,72 @@ def test_events_tell_the_way_once() -> None:
     cluster.ends("fast", message="well done")
     cluster.settle()
     assert [(event.type, event.reason, event.message) for event in cluster.events] == [
-        ("Normal", "Admitted", "slots: 4 on team-a/qwen"),
+        ("Normal", "Admitted", "4 requests at a time on team-a/qwen"),
         ("Normal", "Running", "try 1: the pod runs"),
         ("Warning", "EndpointUnavailable", "try 1: no answer; the next one not before 2026-11-23T12:00:30Z"),
-        ("Normal", "Admitted", "slots: 4 on team-a/qwen"),
+        ("Normal", "Admitted", "4 requests at a time on team-a/qwen"),
         ("Normal", "Running", "try 2: the pod runs"),
         ("Normal", "Completed", "well done"),
     ]
+
+
+@pytest.mark.parametrize(
+    "prices", [pytest.param({"input": "1", "output": "2"}, id="priced"), pytest.param(None, id="unpriced")]
+)
+def test_what_is_not_counted_is_not_said_to_cost_nothing(prices: dict[str, str] | None) -> None:
+    cluster = a_cluster()
+    an_endpoint_is(cluster, changes={"pricing": {"currency": "USD", **prices}} if prices else None)
+    a_run_is(cluster)
+    running(cluster)
+    cluster.ends("fast", Reason.AUTHENTICATION_FAILED, calls=0)
+    cluster.settle()
+    usage = cluster.status("fast")["usage"]
+    assert usage["calls"] == usage["byRole"]["task"]["calls"] == 0
+    assert (usage.get("cost"), usage["byRole"]["task"].get("cost")) == (("0", "0") if prices else (None, None))
+
+
+def test_a_run_that_arrives_before_its_program_warns_of_nothing() -> None:
+    """Kustomize applies the run first. The condition says at once how it stands, and nobody who looks later sees a Warning."""
+    cluster = a_cluster()
+    cluster.remove("PromptProgram", "triage")
+    a_run_is(cluster)
+    cluster.settle()
+    assert cluster.condition("fast", "Accepted") == ("False", "ProgramNotFound")
+    cluster.pass_time(seconds=2)
+    a_program_is(cluster)
+    cluster.settle()
+    assert [event.reason for event in cluster.events] == ["Admitted"]
+
+
+@pytest.mark.parametrize("absent", ["ProgramNotFound", "EndpointNotFound"])
+def test_what_stays_absent_is_warned_of_when_a_run_has_arrived(absent: str) -> None:
+    cluster = a_cluster()
+    if absent == "ProgramNotFound":
+        cluster.remove("PromptProgram", "triage")
+    else:
+        cluster.remove("ModelEndpoint", "qwen")
+    a_run_is(cluster)
+    cluster.settle()
+    assert cluster.events == []
+    key = Key("OptimizationRun", NAMESPACE, "fast")
+    assert cluster.due[key] - cluster.time == timedelta(seconds=10)
+    cluster.time = cluster.due[key]
+    cluster.look("fast")
+    assert [(event.type, event.reason) for event in cluster.events] == [("Warning", absent)]
+    cluster.pass_time(minutes=90)
+    cluster.look("fast")
+    assert len(cluster.events) == 1
+
+
+def test_what_goes_away_later_is_warned_of_at_once() -> None:
+    cluster = a_cluster()
+    a_run_is(cluster, {"suspend": True})
+    cluster.settle()
+    cluster.pass_time(minutes=5)
+    cluster.remove("PromptProgram", "triage")
+    cluster.edit("fast", suspend=None)
+    cluster.settle()
+    assert [(event.type, event.reason) for event in cluster.events][-1] == ("Warning", "ProgramNotFound")
 
 
 def test_every_phase_has_its_ways_out_and_running_comes_only_after_starting() -> None:

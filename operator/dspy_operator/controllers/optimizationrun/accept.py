@@ -31,6 +31,11 @@ class Refusal:
         """Whether somebody else's doing recovers it, so that nothing is stalled. Prices do not come by themselves."""
         return bool(self.waiting_for) and self.reason is not RunReason.PRICING_MISSING
 
+    @property
+    def absent(self) -> bool:
+        """Whether what the run names does not exist, or not yet."""
+        return self.reason in (RunReason.PROGRAM_NOT_FOUND, RunReason.ENDPOINT_NOT_FOUND)
+
 
 def program_missing(run: OptimizationRun, known: Sequence[str]) -> Refusal:
     """The program does not exist.

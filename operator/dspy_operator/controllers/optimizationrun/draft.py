@@ -40,13 +40,16 @@ from dspy_operator.controllers.optimizationrun.transitions import Phase
 from dspy_operator.controllers.optimizationrun.tries import Channel, last_told
 from dspy_operator.controllers.pods import attempt_of, of_try, try_of
 from dspy_operator.controllers.runnerpod import Owner, owned_by
-from dspy_operator.engine.conditions import timestamp
+from dspy_operator.engine.conditions import parse_timestamp, timestamp
 from dspy_operator.engine.plan import Body, Delete, Event, Plan, Ref
 
 PENDING_DEADLINE = timedelta(hours=24)
 PROGRESS_DEADLINE = timedelta(minutes=15)
 LOOK_AGAIN = timedelta(seconds=60)
 """For what wakes nobody when it changes."""
+ARRIVAL = timedelta(seconds=10)
+"""One `kubectl apply` makes a run, its program and its endpoints in any order (kustomize: the run first): what is absent for
+no longer than this is worth no Event. The condition says it at once."""
 
 
 class Draft:
@@ -96,9 +99,17 @@ class Draft:
             if known != (story.phase, status.get("completionTime")):
                 kind: Literal["Normal", "Warning"] = "Normal" if story.ended.complete else "Warning"
                 self.events.append(Event(kind, story.ended.reason, story.ended.message))
-        elif story.phase == self.before.get("phase"):
             return
-        elif story.phase is Phase.REJECTED:
+        held_back = False
+        if story.refused is not None and story.refused.absent:
+            if self._age < ARRIVAL:
+                return
+            held_back = (
+                self._age < 2 * ARRIVAL
+            )  # told by the first pass that follows; the same Event is not written twice
+        if story.phase == self.before.get("phase") and not held_back:
+            return
+        if story.phase is Phase.REJECTED:
             self.events.append(Event("Warning", story.reason.value, story.message))
         elif story.phase is Phase.RUNNING:
             self.events.append(Event("Normal", RunReason.RUNNING.value, f"try {self.entry.tries}: the pod runs"))
@@ -133,7 +144,8 @@ class Draft:
         if refusal.waiting_for:
             told["queue"] = {"waitingFor": refusal.waiting_for}
         story = Story(Phase.REJECTED, refusal.reason, refusal.message, refused=refusal, figures=told)
-        return Decision(self.plan(story))
+        arriving = refusal.absent and self._age < ARRIVAL
+        return Decision(self.plan(story, requeue=ARRIVAL - self._age if arriving else None))
 
     def kept(self, following: Following | None = None) -> dict[str, Any]:
         """What a status goes on to tell, though this pass did not hear it again: of the same attempt, and nothing else."""
@@ -175,12 +187,17 @@ class Draft:
         roles = (self.before.get("usage") or {}).get("byRole")
         if by_role is not None:
             used = accounts.most(used, accounts.total(by_role))
-            roles = {role: figures.usage(usage) for role, usage in by_role.items()}
+            roles = {role: figures.usage(usage, priced=self._priced) for role, usage in by_role.items()}
         set_aside = figures.reserved(self.entry.reserved, self.spec.budget) if self.entry.open_try else None
         if used == Usage() and not set_aside and not roles:
             return None
-        told = figures.usage(used) | {"reserved": set_aside, "byRole": roles}
+        told = figures.usage(used, priced=self._priced) | {"reserved": set_aside, "byRole": roles}
         return {name: value for name, value in told.items() if value is not None}
+
+    @property
+    def _priced(self) -> bool:
+        frozen = self.frozen(self.entry.attempt)
+        return frozen is None or any(endpoint.pricing is not None for endpoint in frozen.spec.endpoints.values())
 
     def admission(self, slots: Mapping[str, int]) -> dict[str, Any]:
         """`status.admission` of a run that has it; rebuilt from its children where the status was lost."""
@@ -250,6 +267,10 @@ class Draft:
         """Those of the roles that exist, each once."""
         wanted_keys = dict.fromkeys(self.roles(following).values())
         return {key: self.facts.endpoints[key] for key in wanted_keys if key in self.facts.endpoints}
+
+    @property
+    def _age(self) -> timedelta:
+        return self.now - parse_timestamp(self.metadata["creationTimestamp"])
 
     @cached_property
     def _specs(self) -> dict[int, Frozen]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dspy_operator.api.reasons import RunReason
+from dspy_operator.contract.documents import Estimate
 from dspy_operator.contract.exits import Outcome
 from dspy_operator.controllers.optimizationrun import account as accounts
+from dspy_operator.controllers.optimizationrun import figures
 from dspy_operator.controllers.optimizationrun.account import Backoff, Ended, Entry
 from dspy_operator.controllers.optimizationrun.draft import Draft
 from dspy_operator.controllers.optimizationrun.endings import DEFAULT_RETRIES, Ending, Kind, pause
@@ -77,8 +80,17 @@ def _again(draft: Draft, entry: Entry, backoff: Backoff, ending: Ending, number:
 
 
 def _words(ending: Ending) -> str:
-    """What the pod said; of a judged candidate the verdict."""
+    """What the pod said; of a judged candidate the verdict, of an estimate its numbers."""
     result = ending.result
+    if ending.reason is RunReason.ESTIMATED and result is not None and result.estimate is not None:
+        return _estimated(result.estimate)
     if ending.message or result is None or result.outcome is None:
         return ending.message
     return result.outcome.value + (f": {result.gate.why}" if result.gate is not None else "")
+
+
+def _estimated(of: Estimate) -> str:
+    """`about 160 calls (120 of them for the judgement), 8000 tokens, cost 0.12; no model was called`."""
+    judgement = f" ({of.reserved_calls} of them for the judgement)" if of.reserved_calls else ""
+    cost = f", cost {figures.decimal(of.cost)}" if of.cost is not None else ""
+    return f"about {of.calls} calls{judgement}, {of.tokens} tokens{cost}; no model was called"
