@@ -138,6 +138,22 @@ PROGRAM_FIELDS: dict[str, Other] = {
         ["label"],
     ),
     "metric.accept": ({}, "0.5"),
+    **{
+        f"types.fields.{field}": (
+            {
+                "types": {"Line": {"fields": [{"name": "quantity", "type": "int"}]}},
+                f"{_SIGNATURE}.outputs.0.type": "Line",
+            },
+            value,
+        )
+        for field, value in (
+            ("name", "other"),
+            ("type", "float"),
+            ("description", "What it is."),
+            ("minimum", 1),
+            ("maximum", 1),
+        )
+    },
 }
 ALONE = {"program.type": "Single is all there is", "adapter.type": "Chat is no adapter at all: see below"}
 
@@ -154,6 +170,7 @@ def test_every_input_field_of_a_program_moves_it(path: str) -> None:
     base, value = PROGRAM_FIELDS[path]
     before = a_program(base)
     at = path.replace("inputs.", "inputs.0.").replace("outputs.", "outputs.0.")
+    at = at.replace("types.fields.", "types.Line.fields.0.")
     assert digest(program=changed(before, f"spec.{at}", value)) != digest(program=before)
 
 

@@ -11,10 +11,12 @@ import json
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.metric import Metric
+from dspy_operator.api.signature_types import TypeExpr, comparable
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner.rows import Row
 from dspy_operator.runner.stop import RunStop
@@ -41,11 +43,18 @@ class ScoredMetric:
         spec: the program's metric.
         outputs: output fields of the signature, which the metric may name.
         function: scores instead of `spec.type`; for metrics that are code.
+        types: of the outputs, where known: datetimes of one moment are equal, however they are written.
     Raises:
         RunFailed: InvalidMetric when a field is no output.
     """
 
-    def __init__(self, spec: Metric, outputs: Sequence[str], function: MetricFunction | None = None) -> None:
+    def __init__(
+        self,
+        spec: Metric,
+        outputs: Sequence[str],
+        function: MetricFunction | None = None,
+        types: Mapping[str, TypeExpr] = MappingProxyType({}),
+    ) -> None:
         member, options = ("exactMatch", spec.exact_match) if spec.type == "ExactMatch" else ("f1", spec.f1)
         named = options.fields if options is not None else None
         for index, name in enumerate(named or ()):
@@ -59,6 +68,7 @@ class ScoredMetric:
         self.accept = float(decimal(spec.accept)) if spec.accept is not None else 1.0
         self._of_field = _exact_match if spec.type == "ExactMatch" else _f1
         self._function = function
+        self._types = types
 
     def score(self, gold: Mapping[str, object], predicted: Mapping[str, object]) -> float:
         """How good an answer is, 0 to 1; a field that it lacks makes it 0.
@@ -70,7 +80,9 @@ class ScoredMetric:
             return 0.0
         if self._function is not None:
             return _as_score(self._value(self._function, gold, predicted))
-        return math.fsum(self._of_field(gold[field], predicted[field]) for field in self.fields) / len(self.fields)
+        return math.fsum(self._score_of(field, gold[field], predicted[field]) for field in self.fields) / len(
+            self.fields
+        )
 
     def feedback(self, gold: Mapping[str, object], predicted: Mapping[str, object]) -> str:
         """What was wrong with an answer, for GEPA's reflection: `label: expected "billing", got "bug"`, or `right.`"""
@@ -101,6 +113,11 @@ class ScoredMetric:
         dspy = importlib.import_module("dspy")
         return dspy.Prediction(score=score, feedback=self._feedback(wanted, predicted, score))
 
+    def _score_of(self, field: str, wanted: object, got: object) -> float:
+        if (type_ := self._types.get(field)) is not None:
+            wanted, got = comparable(type_, wanted), comparable(type_, got)
+        return self._of_field(wanted, got)
+
     def _value(self, function: MetricFunction, gold: Mapping[str, object], predicted: Mapping[str, object]) -> object:
         try:
             return function(gold, predicted)
@@ -117,7 +134,7 @@ class ScoredMetric:
     def _complaint(self, field: str, wanted: object, predicted: Mapping[str, object]) -> str | None:
         if field not in predicted:
             return f"{field}: expected {_shown(wanted)}, got no answer that can be read"
-        if self._of_field(wanted, predicted[field]) == 1:
+        if self._score_of(field, wanted, predicted[field]) == 1:
             return None
         return f"{field}: expected {_shown(wanted)}, got {_shown(predicted[field])}"
 
@@ -186,8 +203,9 @@ def _words(value: object) -> str:
 
 
 def _fields_of(source: object) -> Mapping[str, object]:
-    """The fields of a dict, dspy.Example or dspy.Prediction; anything else (None, FailedPrediction) answers nothing."""
-    return {name: source[name] for name in source.keys()} if isinstance(source, _Fields) else {}  # noqa: SIM118
+    """The fields of a dict, dspy.Example or dspy.Prediction as JSON; anything else (None, FailedPrediction) answers nothing."""
+    values = importlib.import_module("dspy_operator.runner.values")
+    return {name: values.plain(source[name]) for name in source.keys()} if isinstance(source, _Fields) else {}  # noqa: SIM118
 
 
 def _shown(value: object) -> str:

@@ -156,5 +156,6 @@ def score_of(value: Any) -> float:
 def example_key(example: Any) -> str:
     """Finds an example's row again: DSPy copies examples, so their identity does not hold."""
     from dspy_operator.contract.canonical import row_digest
+    from dspy_operator.runner.values import plain_fields
 
-    return row_digest(example.toDict())
+    return row_digest(plain_fields(example))
