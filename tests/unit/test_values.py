@@ -20,7 +20,7 @@ class Line(BaseModel):
     day: datetime.date | None
 
 
-class Chat(dspy.Signature):
+class Chat(dspy.Signature):  # type: ignore[misc]
     photo: dspy.Image = dspy.InputField()
     chat: dspy.History = dspy.InputField()
     day: datetime.date = dspy.InputField()

@@ -334,6 +334,7 @@ class Run:
             max_errors=NEVER,
             num_threads=self._threads,
             provide_traceback=False,
+            warn_on_type_mismatch=False,  # rows hold dates and objects as JSON, checked by their types
         ):
             yield watcher
 
