@@ -85,6 +85,7 @@ NOT_YET: tuple[NotYet, ...] = (
     # PromptProgram
     NotYet("Program", "type", "program", values=("Graph", "Code")),
     NotYet("Module", "type", "module", values=("ReAct", "BestOfN", "Refine", "MultiChainComparison")),
+    # DSPy's native client: "has no slot on the Chat Completions wire (text and image_url only)"; litellm is not in the image.
     NotYet("SignatureField", "type", "type", words=("Audio",)),
     NotYet("Adapter", "type", "adapter", values=("Auto", "XML", "BAML")),
     NotYet("Adapter", "constrained", "constrained", values=("Auto",)),
