@@ -31,7 +31,7 @@ from dspy_operator.runner.program import (
 )
 from dspy_operator.runner.program_source import program_source
 from dspy_operator.runner.prompts import REASONING, prompts_document
-from dspy_operator.runner.values import for_dspy, plain_fields
+from dspy_operator.runner.values import for_dspy, input_fields, plain_fields
 from tests.counting_server.prompts import text_of
 from tests.integration.harness import OPTIMIZERS, Case, ended, merged, start_cli, workplace
 from tests.integration.test_revision_files import CHAT, SCHEMA, WORDS, Recorder, conforms, recorder
@@ -97,7 +97,7 @@ def loaded(directory: Path, adapter: dict[str, str] | None, module: str = "Chain
     """The program with three demonstrations: a row's, an answer's as DSPy parses it, and an incomplete one."""
     program = load_program(program_source("orders", a_program(module), spec_of(adapter), REQUEST, types()), directory)
     (predictor,) = program.module.predictors()
-    inputs = for_dspy(predictor.signature, INPUTS)
+    inputs = for_dspy(predictor.signature.input_fields, INPUTS)
     gold = {**OUTPUTS, "paid": "2026-01-03", "reasoning": "Because."}
     parsed = program.adapter.parse(
         predictor.signature, program.adapter.format_assistant_message_content(predictor.signature, gold)
@@ -150,7 +150,7 @@ def test_program_py_alone_sends_what_the_runner_sends(
     answers = []
     for module_ in (program.in_state(state_document(program.module)), program.module):
         with dspy.context(lm=lm, adapter=program.adapter):
-            answers.append(plain_fields(module_(**for_dspy(module_.predictors()[0].signature, INPUTS))))
+            answers.append(plain_fields(module_(**for_dspy(input_fields(module_), INPUTS))))
 
     assert json.loads(alone.stdout) == answers[0] == answers[1] == vector["outputs"]
     assert answers[0] == ({"reasoning": REASONING} if module == "ChainOfThought" else {}) | OUTPUTS

@@ -35,7 +35,7 @@ ROW: dict[str, Any] = {
 
 
 def test_a_row_comes_back_as_it_was() -> None:
-    typed = for_dspy(Chat, ROW)
+    typed = for_dspy(Chat.input_fields, ROW)
     assert isinstance(typed["photo"], dspy.Image)
     assert isinstance(typed["chat"].messages[0]["photo"], dspy.Image)
     assert plain(typed) == ROW

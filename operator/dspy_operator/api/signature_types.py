@@ -537,7 +537,12 @@ class _Parser:
             raise TypeSyntaxError(
                 start.position, f"None alone at {start.position} is no type; write it beside one: str | None"
             )
-        return union(members, nullable=None in terms)
+        result = union(members, nullable=None in terms)
+        if isinstance(result, OneOf) and {Moment("date"), Moment("datetime")} <= {
+            member for member in result.members if isinstance(member, Moment)
+        }:
+            self._fail(start, f"date beside datetime at {start.position}: midnight could be either; take one of them")
+        return result
 
     def expect(self, kind: str, what: str) -> _Token:
         token = self._tokens[self._next]

@@ -64,7 +64,7 @@ def prompt_tokens(spec: RunSpec, prepared: Prepared) -> int:
     for row in rows:
         for predictor in module.predictors():
             inputs = {name: row.inputs[name] for name in predictor.signature.input_fields if name in row.inputs}
-            inputs = for_dspy(predictor.signature, inputs)
+            inputs = for_dspy(predictor.signature.input_fields, inputs)
             messages = prepared.program.adapter.format(predictor.signature, demos=predictor.demos, inputs=inputs)
             characters += sum(_characters(message["content"]) for message in messages)
     return max(1, characters // max(1, len(rows)) // CHARACTERS_PER_TOKEN)

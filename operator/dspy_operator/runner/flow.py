@@ -42,7 +42,7 @@ from dspy_operator.runner.publish import (
 from dspy_operator.runner.rows import Row
 from dspy_operator.runner.spend import Limits, Reserve, Tally, earlier
 from dspy_operator.runner.stop import RunStop
-from dspy_operator.runner.values import for_dspy, plain_fields
+from dspy_operator.runner.values import for_dspy, input_fields, plain_fields
 from dspy_operator.runner.watch import Best, Candidate, Unreadable, Watcher
 
 Listener = Callable[[Progress], None]
@@ -350,7 +350,7 @@ class Run:
         for row in (prepared.scored or prepared.parts.test)[:PREFLIGHT_ROWS]:
             refused = None
             try:
-                prediction = student(**for_dspy(student.predictors()[0].signature, row.inputs))
+                prediction = student(**for_dspy(input_fields(student), row.inputs))
                 prepared.metric.score(row.outputs, plain_fields(prediction))  # labels scored well; does an answer, too?
             except AdapterParseError as error:
                 adapter = self.spec.program.adapter

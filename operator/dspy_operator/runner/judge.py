@@ -15,7 +15,7 @@ from dspy_operator.contract.documents import Score
 from dspy_operator.runner.metric import ScoredMetric
 from dspy_operator.runner.optimizers.shape import NEVER
 from dspy_operator.runner.rows import Row
-from dspy_operator.runner.values import for_dspy, plain, plain_fields
+from dspy_operator.runner.values import for_dspy, input_fields, plain, plain_fields
 
 FailureClass = Literal["right", "wrong", "parse", "truncated", "request"]
 
@@ -83,12 +83,9 @@ class Attempt:
 
 
 def examples(rows: Sequence[Row], program: Any) -> list[Any]:
-    """Rows as DSPy's examples, for a program of one predictor."""
-    (predictor,) = program.predictors()
-    return [
-        dspy.Example(**for_dspy(predictor.signature, row.inputs), **row.outputs).with_inputs(*row.inputs)
-        for row in rows
-    ]
+    """Rows as DSPy's examples for a program."""
+    fields = input_fields(program)
+    return [dspy.Example(**for_dspy(fields, row.inputs), **row.outputs).with_inputs(*row.inputs) for row in rows]
 
 
 def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads: int) -> Arm:

@@ -161,7 +161,7 @@ def _history(
 
 
 def _messages(predictor: dspy.Predict, adapter: dspy.Adapter, inputs: Mapping[str, object]) -> list[dict[str, Any]]:
-    typed = for_dspy(predictor.signature, inputs)
+    typed = for_dspy(predictor.signature.input_fields, inputs)
     messages: list[dict[str, Any]] = adapter.format(predictor.signature, predictor.demos, typed)
     return messages
 

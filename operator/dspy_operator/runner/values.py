@@ -12,22 +12,30 @@ from pydantic import BaseModel
 from dspy_operator.api.signature_types import iso
 
 
-def for_dspy(signature: Any, values: Mapping[str, object]) -> dict[str, Any]:
+def input_fields(program: Any) -> dict[str, Any]:
+    """The input fields of a module's predictors by name; what a module is called with is among them."""
+    fields: dict[str, Any] = {}
+    for predictor in program.predictors():
+        fields = dict(predictor.signature.input_fields) | fields
+    return fields
+
+
+def for_dspy(fields: Mapping[str, Any], values: Mapping[str, object]) -> dict[str, Any]:
     """A row's inputs as DSPy takes them; `typed` in program.py does the same.
 
     Dates and objects stay JSON: the message is the same, and a trace reads better.
 
     Args:
-        signature: the dspy.Signature that has the inputs.
+        fields: input fields of a dspy.Signature, or of several.
         values: field -> JSON, as the types of the signature coerced it.
     """
     made = dict(values)
-    for name, field in signature.input_fields.items():
+    for name, field in fields.items():
         if name in made and field.annotation is dspy.Image:
             made[name] = dspy.Image(made[name])
         if name in made and field.annotation is dspy.History:
             messages: Any = made[name]
-            made[name] = dspy.History(messages=[for_dspy(signature, message) for message in messages["messages"]])
+            made[name] = dspy.History(messages=[for_dspy(fields, message) for message in messages["messages"]])
     return made
 
 
