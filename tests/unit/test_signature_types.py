@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import typing
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any, Literal
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -347,15 +347,15 @@ def test_datetimes_of_one_moment_compare_as_equal(type_text: str, one: object, o
     assert (comparable(type_, one) == comparable(type_, other)) == want
 
 
-@given(st.datetimes(timezones=st.none() | st.timezones() | st.just(UTC)), st.dates())
+_OFFSETS = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(st.datetimes(timezones=st.none() | st.just(UTC) | _OFFSETS), st.dates())
 def test_what_we_write_of_a_moment_is_what_pydantic_writes_and_is_read_back(moment: datetime, day: date) -> None:
-    offset = moment.utcoffset()
-    assume(offset is None or offset.total_seconds() % 60 == 0)  # those of the age of the railways have seconds
-    assume(offset is None or moment.year not in (1, 9999))
     text = iso(moment)
     assert TypeAdapter(datetime).dump_python(moment, mode="json") == text
     assert Moment("datetime").coerce(text) == text
-    assert datetime.fromisoformat(text) == moment.replace(fold=0)
+    assert datetime.fromisoformat(text) == moment
     assert TypeAdapter(date).dump_python(day, mode="json") == iso(day) == Moment("date").coerce(iso(day))
 
 
