@@ -238,7 +238,7 @@ def test_named_types_become_models_that_read_as_a_person_writes_them(tmp_path: P
     spec = Adapter.model_validate(adapter) if adapter else None
     assert check_program(RICH, TYPES) == []
     source = program_source("my-triage", RICH, spec, None, TYPES)
-    assert program_source("my-triage", RICH, spec, None, TYPES) == source
+    assert program_source("my-triage", RICH, spec, None, dict(reversed(TYPES.items()))) == source
     assert ruff("format", source=source) == source
     checked = ruff("check", "--select", "E,F,I,B,UP", "--ignore", "E501", source=source)
     assert checked.strip() == "All checks passed!"

@@ -49,7 +49,8 @@ def program_types(program: Program, types: Mapping[str, ObjectType] | None) -> P
     """
     single = program.single
     assert single is not None  # type is Single, the only one there is
-    objects, problems = _objects(types or {})
+    # A cluster does not keep the order of a map, and program.py is the same everywhere.
+    objects, problems = _objects(dict(sorted((types or {}).items())))
     inputs = dict(_fields("inputs", single.signature.inputs, objects, problems))
     outputs = dict(_fields("outputs", single.signature.outputs, objects, problems))
     histories = [name for name, type_ in inputs.items() if isinstance(type_, History)]

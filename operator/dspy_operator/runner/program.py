@@ -70,7 +70,7 @@ def check_program(program: Program, types: Mapping[str, ObjectType] | None = Non
             problems += _check_name(path, field, shadowed, is_input=kind == "inputs")
             problems += [problem for problem in known.problems if problem.path == (*path, "type")]
     problems += [problem for problem in known.problems if problem.path[1] == "types"]
-    for name, object_type in (types or {}).items():
+    for name, object_type in sorted((types or {}).items()):
         if name in NAMES:
             problems.append(Problem(("spec", "types", name), f'"{name}" cannot name a type: program.py uses it'))
         for index, member in enumerate(object_type.fields):
