@@ -80,9 +80,8 @@ class ScoredMetric:
             return 0.0
         if self._function is not None:
             return _as_score(self._value(self._function, gold, predicted))
-        return math.fsum(self._score_of(field, gold[field], predicted[field]) for field in self.fields) / len(
-            self.fields
-        )
+        gold, predicted = self._settled(gold), self._settled(predicted)
+        return math.fsum(self._of_field(gold[field], predicted[field]) for field in self.fields) / len(self.fields)
 
     def feedback(self, gold: Mapping[str, object], predicted: Mapping[str, object]) -> str:
         """What was wrong with an answer, for GEPA's reflection: `label: expected "billing", got "bug"`, or `right.`"""
@@ -113,10 +112,12 @@ class ScoredMetric:
         dspy = importlib.import_module("dspy")
         return dspy.Prediction(score=score, feedback=self._feedback(wanted, predicted, score))
 
-    def _score_of(self, field: str, wanted: object, got: object) -> float:
-        if (type_ := self._types.get(field)) is not None:
-            wanted, got = comparable(type_, wanted), comparable(type_, got)
-        return self._of_field(wanted, got)
+    def _settled(self, values: Mapping[str, object]) -> Mapping[str, object]:
+        """Datetimes in one form, so that equal moments compare as equal."""
+        return {
+            name: comparable(self._types[name], value) if name in self._types else value
+            for name, value in values.items()
+        }
 
     def _value(self, function: MetricFunction, gold: Mapping[str, object], predicted: Mapping[str, object]) -> object:
         try:
@@ -128,13 +129,14 @@ class ScoredMetric:
     def _feedback(self, gold: Mapping[str, object], predicted: Mapping[str, object], score: float) -> str:
         if score == 1:
             return _RIGHT
+        gold, predicted = self._settled(gold), self._settled(predicted)
         wrong = [complaint for field in self.fields if (complaint := self._complaint(field, gold[field], predicted))]
         return "\n".join(wrong) or f"scored {score:.2g} of 1."
 
     def _complaint(self, field: str, wanted: object, predicted: Mapping[str, object]) -> str | None:
         if field not in predicted:
             return f"{field}: expected {_shown(wanted)}, got no answer that can be read"
-        if self._score_of(field, wanted, predicted[field]) == 1:
+        if self._of_field(wanted, predicted[field]) == 1:
             return None
         return f"{field}: expected {_shown(wanted)}, got {_shown(predicted[field])}"
 
