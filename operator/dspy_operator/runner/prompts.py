@@ -155,6 +155,7 @@ def _history(
             rules[field] = "jsonInside"
     return {
         **_type(signature.fields[name].annotation),
+        "render": "turn",
         "turn": [asked, answered],
         "fields": {field: {"placeholder": text, "render": rules[field]} for field, text in placeholders.items()},
     }
