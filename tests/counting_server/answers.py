@@ -134,7 +134,7 @@ def _wrong(field: Field, right: Any, mind: Mind) -> Any:
         return not right
     if isinstance(right, int | float):
         return right + 1
-    if isinstance(right, str):
+    if isinstance(right, str) and "format" not in field.schema:
         return f"unsure {mind.draw('wrong', field.name)[:4]}"
     return _of_schema(field.schema, mind.asked.definitions, mind.draw("wrong", field.name))
 
@@ -219,6 +219,9 @@ def _of_schema(schema: Schema, definitions: Schema, drawn: str, depth: int = 0) 
             return round(low + (0.01 + 0.98 * fraction(drawn)) * (high - low), 3)
         case "null":
             return None
+        case _ if schema.get("format") in ("date", "date-time"):
+            day = f"2020-01-{1 + int(28 * fraction(drawn)):02}"
+            return day if schema["format"] == "date" else f"{day}T12:00:00Z"
         case _:
             return f"text {drawn[: max(schema.get('minLength', 0) - 5, 4)]}"[: schema.get("maxLength")]
 

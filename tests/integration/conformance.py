@@ -9,14 +9,28 @@ import re
 import sys
 
 
-def messages(predictor, inputs):
-    values = {spec["placeholder"]: render(inputs[name]) for name, spec in predictor["inputs"].items()}
-    pattern = "|".join(map(re.escape, values))
-    return [{**m, "content": re.sub(pattern, lambda at: values[at[0]], m["content"])} for m in predictor["messages"]]
+def messages(templates, fields, values):
+    earlier = [
+        message
+        for name, spec in fields.items()
+        if "turn" in spec
+        for item in values[name]["messages"]
+        for message in messages(spec["turn"], spec["fields"], item)
+    ]
+    texts = {s["placeholder"]: render(s["render"], values.get(n)) for n, s in fields.items() if "placeholder" in s}
+    *before, last = json.loads(
+        re.sub(
+            "|".join(map(re.escape, texts)) or "(?!)",
+            lambda at: json.dumps(texts[at[0]])[1:-1],
+            json.dumps(templates),
+        )
+    )
+    return [*before, *earlier, last]
 
 
-def render(value):
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
+def render(rule, value):
+    text = json.dumps(value, ensure_ascii=False, indent=2 if rule == "jsonInside" else None).replace("\n", "\n  ")
+    return text if rule == "jsonInside" or isinstance(value, (list, dict)) else str(value)
 
 
 def sections(header, response):
@@ -40,5 +54,8 @@ for vector in document["vectors"] or []:
     predictor, answer, response = document["predictors"][vector["predictor"]], document["answer"], vector["response"]
     found = json.loads(response) if answer["type"] == "JSON" else sections(answer["header"], response)
     outputs = {name: read(spec, found.get(name)) for name, spec in predictor["outputs"].items()}
-    if outputs != vector["outputs"] or messages(predictor, vector["inputs"]) != vector["messages"]:
+    if (
+        outputs != vector["outputs"]
+        or messages(predictor["messages"], predictor["inputs"], vector["inputs"]) != vector["messages"]
+    ):
         sys.exit(f"{vector['inputs']}: other messages or outputs")

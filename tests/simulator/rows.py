@@ -6,7 +6,8 @@ import itertools
 import json
 from collections.abc import Mapping
 
-from dspy_operator.api.signature_types import TypeExpr, TypeSyntaxError, parse_type
+from dspy_operator.api.object_types import program_types
+from dspy_operator.api.signature_types import TypeExpr
 from dspy_operator.contract.canonical import dataset_digest, row_digest
 from dspy_operator.contract.documents import DatasetReport
 from dspy_operator.contract.exits import Reason, RunFailed
@@ -48,19 +49,11 @@ def check_and_read(spec: RunSpec, text: str, *, file: str) -> DatasetReport:
     return report
 
 
-def _types(spec: RunSpec) -> dict[str, TypeExpr]:
-    assert spec.program.program.single is not None
-    signature = spec.program.program.single.signature
-    types = {}
-    for side, fields in (("inputs", signature.inputs), ("outputs", signature.outputs)):
-        for index, field in enumerate(fields):
-            try:
-                types[field.name] = parse_type(field.type)
-            except TypeSyntaxError as error:
-                path = f"spec.program.single.signature.{side}[{index}].type"
-                message = f"{error.message} at position {error.position}"
-                raise RunFailed(Reason.INVALID_PROGRAM, message, path=path) from None
-    return types
+def _types(spec: RunSpec) -> Mapping[str, TypeExpr]:
+    known = program_types(spec.program.program, spec.program.types)
+    if known.problems:
+        raise RunFailed(Reason.INVALID_PROGRAM, known.problems[0].message, path=known.problems[0].field)
+    return known.fields
 
 
 def _read(

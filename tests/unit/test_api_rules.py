@@ -73,12 +73,12 @@ def test_nothing_is_told_twice_and_each_line_of_the_list_is_of_a_field_that_ther
 @pytest.mark.parametrize(
     ("type_", "want"),
     [
-        pytest.param("date", True, id="a date"),
-        pytest.param("list[Image | str]", True, id="inside of a list"),
-        pytest.param('Literal["date", "Image"]', False, id="a text"),
-        pytest.param('Literal["it\'s", \'a "date"\', "\\"date"]', False, id="a text with quotes in it"),
-        pytest.param('dict[str, Literal["a"] | History]', True, id="behind a text"),
-        pytest.param("update | Images", False, id="part of a word"),
+        pytest.param("Audio", True, id="alone"),
+        pytest.param("list[Audio | str]", True, id="inside of a list"),
+        pytest.param('Literal["Audio", "x"]', False, id="a text"),
+        pytest.param('Literal["it\'s", \'an "Audio"\', "\\"Audio"]', False, id="a text with quotes in it"),
+        pytest.param('dict[str, Literal["a"] | Audio]', True, id="behind a text"),
+        pytest.param("Audios | MyAudio", False, id="part of a word"),
         pytest.param("str", False, id="a plain type"),
     ],
 )

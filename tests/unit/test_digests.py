@@ -11,7 +11,7 @@ import pytest
 from dspy_operator.api.fields import FieldClass, spec_field
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import MIPROv2Options, Optimizer
-from dspy_operator.api.program import Program
+from dspy_operator.api.program import ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.contract.canonical import dataset_digest, row_digest
 from dspy_operator.contract.digests import input_digest, program_digest, revision_digest, short
@@ -30,6 +30,9 @@ PROGRAM: dict[str, Any] = {
 }
 
 
+LINE: list[dict[str, Any]] = [{"name": "sku", "type": "str"}, {"name": "quantity", "type": "int", "minimum": 1}]
+
+
 def of_program(
     program: dict[str, Any] = PROGRAM,
     *,
@@ -37,6 +40,7 @@ def of_program(
     adapter: dict[str, Any] | None = None,
     metric: dict[str, Any] | None = None,
     request: dict[str, Any] | None = None,
+    types: dict[str, Any] | None = None,
 ) -> str:
     document = json.loads(json.dumps(program))
     if module is not None:
@@ -46,6 +50,7 @@ def of_program(
         Adapter.model_validate(adapter) if adapter else None,
         Metric.model_validate(metric or {"type": "ExactMatch"}),
         SamplingRequest.model_validate(request) if request is not None else None,
+        {name: ObjectType.model_validate(fields) for name, fields in types.items()} if types else None,
     )
 
 
@@ -79,6 +84,11 @@ def with_signature(**changes: Any) -> dict[str, Any]:
         pytest.param(of_program(), of_program(module={"type": "Predict"}), id="module: unset is Predict"),
         pytest.param(of_program(), of_program(adapter={"type": "Chat"}), id="adapter: unset is Chat"),
         pytest.param(of_program(), of_program(request={}), id="request: unset is empty"),
+        pytest.param(
+            of_program(types={"A": {"fields": LINE}, "B": {"fields": LINE}}),
+            of_program(types={"B": {"fields": LINE}, "A": {"fields": LINE}}),
+            id="the order of named types, which is none",
+        ),
         pytest.param(of_program(), of_program(request={"temperature": "0"}), id="temperature: unset is 0"),
         pytest.param(of_program(), of_program(request={"temperature": "0.00"}), id="temperature: 0 has one value"),
         pytest.param(
@@ -196,6 +206,12 @@ def test_what_means_the_same_digests_alike(one: str, other: str) -> None:
         ),
         pytest.param(
             of_program(), of_program(metric={"type": "ExactMatch", "feedback": {"column": "why"}}), id="feedback"
+        ),
+        pytest.param(of_program(), of_program(types={"Line": {"fields": LINE}}), id="a named type"),
+        pytest.param(
+            of_program(types={"Line": {"fields": LINE}}),
+            of_program(types={"Line": {"fields": LINE[::-1]}}),
+            id="the order of its fields, which the prompt shows",
         ),
         pytest.param(of_program(), of_program(request={"temperature": "1"}), id="temperature"),
         pytest.param(of_program(), of_program(request={"topP": "0.9"}), id="topP"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dspy_operator.contract.documents import Estimate
 from dspy_operator.contract.reserve import judgement_calls
 from dspy_operator.contract.resolve import Surroundings, resolve
 from dspy_operator.contract.runspec import Paths
-from dspy_operator.runner.estimate import ANSWER_TOKENS, estimate
+from dspy_operator.runner.estimate import ANSWER_TOKENS, IMAGE_TOKENS, estimate
 from dspy_operator.runner.prepare import prepare
 from tests.unit.written import endpoint, program, run
 
@@ -21,11 +22,23 @@ PRICING = {"currency": "USD", "input": "0.15", "output": "0.60"}
 DEV, TEST = 20, 10
 
 
-def estimated(folder: Path, optimizer: dict[str, Any], *, words: int = 5, arms: int = 2, **of_program: Any) -> Estimate:
+def estimated(
+    folder: Path,
+    optimizer: dict[str, Any],
+    *,
+    words: int = 5,
+    arms: int = 2,
+    ticket: Callable[[int], str] | None = None,
+    **of_program: Any,
+) -> Estimate:
     """The estimate of a run over 20 dev rows (10 train, 10 validation) and 10 test rows."""
     data = folder / "rows.jsonl"
     rows = [
-        {"ticket": f"{number} " + "word " * words, "label": "a", "part": "dev" if number < DEV else "test"}
+        {
+            "ticket": ticket(number) if ticket else f"{number} " + "word " * words,
+            "label": "a",
+            "part": "dev" if number < DEV else "test",
+        }
         for number in range(DEV + TEST)
     ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -61,6 +74,20 @@ def test_longer_rows_are_more_tokens_and_not_more_calls(tmp_path: Path) -> None:
     short, long = (estimated(tmp_path, {"type": "Evaluate"}, words=words) for words in (5, 500))
     assert short.calls == long.calls
     assert short.calls * 550 < long.tokens - short.tokens < short.calls * 700  # 495 words of 5 characters, 4 to a token
+
+
+def test_an_image_counts_as_one_whatever_its_letters(tmp_path: Path) -> None:
+    def looking_at(ticket: Callable[[int], str], type_: str = "Image") -> Estimate:
+        inputs: dict[str, Any] = {"program.single.signature.inputs": [{"name": "ticket", "type": type_}]}
+        return estimated(tmp_path, {"type": "Evaluate"}, ticket=ticket, **inputs)
+
+    def by_value(number: int) -> str:
+        return f"data:image/png;base64,{number:04}" + "A" * 100_000
+
+    images = looking_at(lambda number: f"https://example.com/{number}.png")
+    text = looking_at(lambda number: f"{number}", "str")
+    assert looking_at(by_value) == images
+    assert images.tokens - text.tokens == pytest.approx(IMAGE_TOKENS * images.calls, rel=0.1)
 
 
 def test_demonstrations_make_prompts_longer(tmp_path: Path) -> None:

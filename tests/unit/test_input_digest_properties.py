@@ -193,6 +193,22 @@ PROGRAM_FIELDS: dict[str, Other] = {
     ),
     "metric.feedback.column": ({"metric": {"type": "ExactMatch", "feedback": {"column": "why"}}}, "because"),
     "metric.accept": ({}, "0.5"),
+    **{
+        f"types.fields.{field}": (
+            {
+                "types": {"Line": {"fields": [{"name": "quantity", "type": "int"}]}},
+                f"{_SIGNATURE}.outputs.0.type": "Line",
+            },
+            value,
+        )
+        for field, value in (
+            ("name", "other"),
+            ("type", "float"),
+            ("description", "What it is."),
+            ("minimum", 1),
+            ("maximum", 1),
+        )
+    },
 }
 ALONE = {"program.type": "Single is all there is", "adapter.type": "Chat is no adapter at all: see below"}
 
@@ -208,7 +224,7 @@ def test_every_input_field_of_a_run_moves_it(path: str) -> None:
 def test_every_input_field_of_a_program_moves_it(path: str) -> None:
     base, value = PROGRAM_FIELDS[path]
     before = a_program(base)
-    at = re.sub(r"\b(inputs|outputs|parts)\.", r"\1.0.", path)
+    at = re.sub(r"\b(inputs|outputs|parts)\.", r"\1.0.", path).replace("types.fields.", "types.Line.fields.0.")
     assert digest(program=changed(before, f"spec.{at}", value)) != digest(program=before)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from dspy.evaluate.metrics import f1_score
 from dspy.teleprompt import BootstrapFewShot
 from dspy.utils.dummies import DummyLM
+from pydantic import BaseModel
 
 from dspy_operator.api.metric import Metric
+from dspy_operator.api.signature_types import ListOf, Member, Moment, Object, OneOf, Scalar, TypeExpr
 from dspy_operator.contract.canonical import row_digest
 from dspy_operator.contract.exits import Exit, Reason, RunFailed
 from dspy_operator.runner.metric import MetricFunction, ScoredMetric, check_metric
@@ -58,6 +61,71 @@ def a_row(line: int = 1, label: str = "billing") -> Row:
 )
 def test_exact_match_compares_typed_values(gold: object, predicted: object, want: float) -> None:
     assert a_metric().score({"label": gold}, {"label": predicted}) == want
+
+
+class Line(BaseModel):
+    """As program.py has it."""
+
+    sku: str
+    at: datetime
+
+
+LINES = ListOf(Object("Line", (Member("sku", Scalar("str")), Member("at", Moment("datetime")))))
+
+
+@pytest.mark.parametrize(
+    ("type_", "gold", "predicted", "want"),
+    [
+        pytest.param(Moment("date"), "2026-11-26", date(2026, 11, 26), 1, id="a date"),
+        pytest.param(Moment("date"), "2026-11-26", date(2026, 11, 27), 0, id="another date"),
+        pytest.param(
+            Moment("datetime"),
+            "2026-11-26T11:00:00+01:00",
+            datetime(2026, 11, 26, 10, tzinfo=UTC),
+            1,
+            id="one moment, written with two offsets",
+        ),
+        pytest.param(
+            Moment("datetime"),
+            "2026-11-26T10:00:00",
+            datetime(2026, 11, 26, 10, tzinfo=UTC),
+            0,
+            id="no offset is no UTC",
+        ),
+        pytest.param(
+            LINES,
+            [{"at": "2026-11-26T11:00:00+01:00", "sku": "a"}],
+            [Line(sku=" a", at=datetime(2026, 11, 26, 10, tzinfo=UTC))],
+            1,
+            id="objects field by field",
+        ),
+        pytest.param(
+            LINES,
+            [{"at": "2026-11-26T10:00:00Z", "sku": "a"}],
+            [Line(sku="b", at=datetime(2026, 11, 26, 10, tzinfo=UTC))],
+            0,
+            id="another object",
+        ),
+        pytest.param(OneOf((Moment("date"),), nullable=True), None, None, 1, id="no date"),
+        pytest.param(Scalar("str"), "2026-11-26T11:00:00+01:00", "2026-11-26T10:00:00Z", 0, id="a text is no moment"),
+    ],
+)
+def test_exact_match_compares_what_dspy_parsed_with_what_a_row_says(
+    type_: TypeExpr, gold: object, predicted: object, want: float
+) -> None:
+    metric = ScoredMetric(Metric.model_validate({"type": "ExactMatch"}), ["label"], types={"label": type_})
+    told = metric.for_gepa(dspy.Example(label=gold), dspy.Prediction(label=predicted))
+    assert told.score == want
+    assert (told.feedback == "right.") == (want == 1)
+    assert metric.for_dspy(dspy.Example(label=gold), dspy.Prediction(label=predicted)) == want
+
+
+def test_feedback_shows_objects_and_dates_as_json() -> None:
+    predicted = dspy.Prediction(label=[Line(sku="b", at=datetime(2026, 11, 26, 10, tzinfo=UTC))])
+    gold = dspy.Example(label=[{"sku": "a", "at": "2026-11-26T10:00:00Z"}])
+    assert a_metric().for_gepa(gold, predicted).feedback == (
+        'label: expected [{"sku": "a", "at": "2026-11-26T10:00:00Z"}], got [{"sku": "b", "at": "2026-11-26T10:00:00Z"}]'
+    )
 
 
 @pytest.mark.parametrize(

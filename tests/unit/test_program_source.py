@@ -6,15 +6,18 @@ import ast
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspy_operator.api.program import Program
+from dspy_operator.api.object_types import program_types
+from dspy_operator.api.program import ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.api.signature_types import parse_type
+from dspy_operator.runner.program import check_program, load_program
 from dspy_operator.runner.program_source import program_source, settled_instructions
 
 LABELS = "Literal[" + ", ".join(f'"label number {number}"' for number in range(12)) + "]"
@@ -202,13 +205,67 @@ def test_a_long_type_means_the_same_under_its_name(type_: str) -> None:
     assert parse_type(ast.unparse(alias.value)) == parse_type(type_)
 
 
+TYPES = {
+    name: ObjectType.model_validate({"fields": fields})
+    for name, fields in {
+        "Order": [
+            {"name": "lines", "type": "list[Line]", "description": "In the order of the paper.\n" * 6},
+            {"name": "due", "type": "Optional[datetime]"},
+            {"name": "by", "type": f"dict[str, Line | {LABELS}]", "description": "who"},
+        ],
+        "Line": [
+            {"name": "sku", "type": "str", "description": 'the "number"'},
+            {"name": "quantity", "type": "int", "minimum": 1},
+            {"name": "weight", "type": "float | None", "minimum": -1, "maximum": 9, "description": "in kg, " * 9},
+            {"name": "state", "type": LABELS},
+            {"name": "b" * 63, "type": "int", "minimum": 1, "maximum": 2, "description": "c" * 40},
+            {"name": "d" * 63, "type": "int", "minimum": 1, "maximum": 2, "description": "e" * 140},
+        ],
+        "MyTriageSignature": [{"name": "day", "type": "date"}],
+        "LabelType": [{"name": "a", "type": "bool"}],
+    }.items()
+}
+RICH = a_program(
+    a_field("order", "Order", "what was ordered"),
+    a_field("days", "list[date | MyTriageSignature]"),
+    a_field("label", f"{LABELS} | LabelType"),
+    inputs=(a_field("scan", "Image", "of the paper"), a_field("chat", "History"), a_field("asked", "datetime")),
+)
+
+
+@pytest.mark.parametrize("adapter", [CHAT, SCHEMA, WORDS])
+def test_named_types_become_models_that_read_as_a_person_writes_them(tmp_path: Path, adapter: Any) -> None:
+    spec = Adapter.model_validate(adapter) if adapter else None
+    assert check_program(RICH, TYPES) == []
+    source = program_source("my-triage", RICH, spec, None, TYPES)
+    assert program_source("my-triage", RICH, spec, None, dict(reversed(TYPES.items()))) == source
+    assert ruff("format", source=source) == source
+    checked = ruff("check", "--select", "E,F,I,B,UP", "--ignore", "E501", source=source)
+    assert checked.strip() == "All checks passed!"
+
+    signature = load_program(source, tmp_path).module.predictors()[0].signature
+    order = signature.fields["order"].annotation
+    line = {"sku": "a", "quantity": 1, "weight": None, "state": "label number 1", "b" * 63: 1, "d" * 63: 2}
+    value = {"lines": [line], "due": "2026-11-26T10:00:00+01:00", "by": {"me": line, "you": "label number 2"}}
+    # What our types take, the models take, and give back the same.
+    assert program_types(RICH, TYPES).fields["order"].coerce(value) == value
+    assert order.model_validate(value).model_dump(mode="json") == value
+    for wrong in ({**line, "quantity": 0}, {**line, "weight": 10}, {**line, "x": 1}, {"sku": "a"}):
+        with pytest.raises(ValueError):
+            order.model_validate({**value, "lines": [wrong]})
+    properties = order.model_json_schema()["$defs"]["Line"]["properties"]
+    assert list(properties) == [field.name for field in TYPES["Line"].fields]
+    assert properties["sku"]["description"] == 'the "number"'
+
+
 def test_the_file_needs_dspy_and_the_standard_library_alone() -> None:
-    for adapter in (CHAT, SCHEMA, WORDS):
-        tree = ast.parse(source_of(a_program(), adapter))
+    rich = program_source("my-triage", RICH, None, None, TYPES)
+    for source in (*(source_of(a_program(), adapter) for adapter in (CHAT, SCHEMA, WORDS)), rich):
+        tree = ast.parse(source)
         names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         names |= {str(node.module) for node in tree.body if isinstance(node, ast.ImportFrom)}
         # pydantic is a requirement of DSPy itself.
-        assert names - {"dspy", "pydantic"} <= sys.stdlib_module_names
+        assert names - {"dspy", "pydantic", "pydantic_core"} <= sys.stdlib_module_names
 
 
 def test_an_input_that_may_be_null_may_be_left_out() -> None:

@@ -47,7 +47,8 @@ class SignatureField(ApiModel):
     name: FieldName = spec_field(INPUT, "Name of the field; a snake_case Python identifier.")
     type: str = spec_field(
         INPUT,
-        'Type of the field in our closed grammar: str, int, float, bool, Literal["a", "b"], list[T], dict[str, T], Optional[T], A | B.',
+        'Type of the field in our closed grammar: str, int, float, bool, date, datetime, Literal["a", "b"], list[T], dict[str, T], '
+        "Optional[T], A | B, a name of spec.types; for an input also Image (a URL) or History (earlier messages), which stand alone.",
         min_length=1,
         max_length=2048,
     )
@@ -371,13 +372,14 @@ class TypeField(ApiModel):
 
     name: FieldName = spec_field(INPUT, "Name of the field; a snake_case Python identifier.")
     type: Annotated[str, Field(min_length=1, max_length=2048)] = spec_field(
-        INPUT, "Type of the field in the grammar of signatures; no named type."
+        INPUT,
+        "Type of the field in the grammar of signatures, without Image and History. It may name another type of spec.types, never its own.",
     )
     description: Annotated[str, Field(min_length=1, max_length=4096)] | None = spec_field(
         INPUT, "What the field holds; the model reads it. Unset means that it reads the name alone.", default=None
     )
-    minimum: Bound | None = spec_field(INPUT, "Least value of a number; unset means any.", default=None)
-    maximum: Bound | None = spec_field(INPUT, "Greatest value of a number; unset means any.", default=None)
+    minimum: Bound | None = spec_field(INPUT, "Least value of an int or float; unset means any.", default=None)
+    maximum: Bound | None = spec_field(INPUT, "Greatest value of an int or float; unset means any.", default=None)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -158,7 +158,9 @@ class PromptProgramSpec(ApiModel):
 
     program: Program = spec_field(INPUT, "The program.")
     types: TypeMap | None = spec_field(
-        INPUT, "Object types that the signatures name; flat, no recursion. Unset means none.", default=None
+        INPUT,
+        "Object types that the signatures name; one may name another, at most 5 inside each other, none itself. Unset means none.",
+        default=None,
     )
     adapter: Adapter | None = spec_field(INPUT, "How it talks to the model; unset means Chat.", default=None)
     target: Target = spec_field(INPUT, "The model it is tuned for.")

@@ -1,29 +1,46 @@
 """Types of a signature's fields: a closed grammar with a parser of its own. Nothing is ever evaluated.
 
     union   := term ("|" term)*
-    term    := "str" | "int" | "float" | "bool" | "None" (only beside another type)
+    term    := "str" | "int" | "float" | "bool" | "date" | "datetime" | "None" (only beside another type)
              | "Literal" "[" value ("," value)* "]"          values: all strings, all whole numbers, or all True/False
              | "list" "[" union "]" | "dict" "[" "str" "," union "]" | "Optional" "[" union "]"
+             | name                                          of an object type in spec.types
+    whole   := union | "Image" | "History"                   the two stand alone, for inputs
 
-A parsed type renders to one canonical text: Python source that needs no import but `from typing import Literal`.
+A parsed type renders to one canonical text, which Python reads as the type where those names mean something.
+
+Values are JSON wherever we keep them: a date is its ISO 8601 text, an object a mapping in the order of its fields, an
+image its URL. So rows, digests, journals and reports hold nothing that only Python knows.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import functools
 import json
 import operator
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 MAX_LENGTH = 2048
 MAX_DEPTH = 5
 """Most brackets inside each other."""
 
 _SCALARS = ("str", "int", "float", "bool")
-_ALLOWED = 'str, int, float, bool, Literal["a", "b"], list[T], dict[str, T], Optional[T], A | B'
-_LATER = ("date", "datetime", "Image", "Audio", "History")
+_MOMENTS = ("date", "datetime")
+_ALONE = ("Image", "History")
+_ALLOWED = 'str, int, float, bool, Literal["a", "b"], list[T], dict[str, T], Optional[T], A | B, date, datetime, Image, History'
+_LATER = ("Audio",)
+Names = Mapping[str, str]
+Meanings = Mapping[str, object]
+_AS_WRITTEN: Names = MappingProxyType({})
+_NOTHING: Meanings = MappingProxyType({})
 
 
 class TypeSyntaxError(ValueError):
@@ -41,12 +58,12 @@ class Scalar:
 
     name: Literal["str", "int", "float", "bool"]
 
-    def render(self) -> str:
-        """The canonical text."""
+    def render(self, spelled: Names = _AS_WRITTEN) -> str:
+        """The canonical text; `spelled` says how names are written instead (`{"date": "datetime.date"}`)."""
         return self.name
 
-    def to_python(self) -> object:
-        """The Python type."""
+    def to_python(self, meanings: Meanings = _NOTHING) -> object:
+        """The Python type; `meanings` are those of Image, History and named types (KeyError where one is missing)."""
         return {"str": str, "int": int, "float": float, "bool": bool}[self.name]
 
     def coerce(self, value: object) -> Any:
@@ -85,16 +102,16 @@ class Choice:
 
     values: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...]
 
-    def render(self) -> str:
-        """The canonical text."""
+    def render(self, spelled: Names = _AS_WRITTEN) -> str:
+        """The canonical text; `spelled` says how names are written instead (`{"date": "datetime.date"}`)."""
         return f"Literal[{', '.join(self.rendered_values())}]"
 
     def rendered_values(self) -> list[str]:
         """Each value as Python source."""
         return [python_string(value) if isinstance(value, str) else repr(value) for value in self.values]
 
-    def to_python(self) -> object:
-        """The Python type."""
+    def to_python(self, meanings: Meanings = _NOTHING) -> object:
+        """The Python type; `meanings` are those of Image, History and named types (KeyError where one is missing)."""
         return Literal[self.values]
 
     def coerce(self, value: object) -> Any:
@@ -119,13 +136,13 @@ class ListOf:
 
     item: TypeExpr
 
-    def render(self) -> str:
-        """The canonical text."""
-        return f"list[{self.item.render()}]"
+    def render(self, spelled: Names = _AS_WRITTEN) -> str:
+        """The canonical text; `spelled` says how names are written instead (`{"date": "datetime.date"}`)."""
+        return f"list[{self.item.render(spelled)}]"
 
-    def to_python(self) -> object:
-        """The Python type."""
-        return list.__class_getitem__(self.item.to_python())
+    def to_python(self, meanings: Meanings = _NOTHING) -> object:
+        """The Python type; `meanings` are those of Image, History and named types (KeyError where one is missing)."""
+        return list.__class_getitem__(self.item.to_python(meanings))
 
     def coerce(self, value: object) -> Any:
         """The list with each item coerced.
@@ -135,7 +152,7 @@ class ListOf:
         """
         if not isinstance(value, list):
             raise _wrong("must be a list", value)
-        return [_coerce_inside(self.item, item, f"[{index}]") for index, item in enumerate(value)]
+        return [_coerce_inside(self.item.coerce, item, f"[{index}]") for index, item in enumerate(value)]
 
 
 @dataclass(frozen=True)
@@ -144,13 +161,13 @@ class DictOf:
 
     value: TypeExpr
 
-    def render(self) -> str:
-        """The canonical text."""
-        return f"dict[str, {self.value.render()}]"
+    def render(self, spelled: Names = _AS_WRITTEN) -> str:
+        """The canonical text; `spelled` says how names are written instead (`{"date": "datetime.date"}`)."""
+        return f"dict[str, {self.value.render(spelled)}]"
 
-    def to_python(self) -> object:
-        """The Python type."""
-        return dict.__class_getitem__((str, self.value.to_python()))
+    def to_python(self, meanings: Meanings = _NOTHING) -> object:
+        """The Python type; `meanings` are those of Image, History and named types (KeyError where one is missing)."""
+        return dict.__class_getitem__((str, self.value.to_python(meanings)))
 
     def coerce(self, value: object) -> Any:
         """The mapping with each value coerced; the order of its keys is kept, since a prompt shows it.
@@ -162,7 +179,7 @@ class DictOf:
             raise _wrong("must be an object", value)
         if wrong := [key for key in value if not isinstance(key, str)]:
             raise _wrong("must have string keys", wrong[0])
-        return {key: _coerce_inside(self.value, item, f"[{_shown(key)}]") for key, item in value.items()}
+        return {key: _coerce_inside(self.value.coerce, item, f"[{_shown(key)}]") for key, item in value.items()}
 
 
 @dataclass(frozen=True)
@@ -172,17 +189,13 @@ class OneOf:
     members: tuple[TypeExpr, ...]
     nullable: bool
 
-    def render(self) -> str:
-        """The canonical text."""
-        return " | ".join(self.rendered_members())
+    def render(self, spelled: Names = _AS_WRITTEN) -> str:
+        """The canonical text; `spelled` says how names are written instead (`{"date": "datetime.date"}`)."""
+        return " | ".join([member.render(spelled) for member in self.members] + ["None"] * self.nullable)
 
-    def rendered_members(self) -> list[str]:
-        """Each member as Python source."""
-        return [member.render() for member in self.members] + ["None"] * self.nullable
-
-    def to_python(self) -> object:
+    def to_python(self, meanings: Meanings = _NOTHING) -> object:
         """The Python type; built with `|`, so that it equals what Python makes of the rendered text."""
-        members: list[Any] = [member.to_python() for member in self.members] + [None] * self.nullable
+        members: list[Any] = [member.to_python(meanings) for member in self.members] + [None] * self.nullable
         return functools.reduce(operator.or_, members)
 
     def coerce(self, value: object) -> Any:
@@ -205,7 +218,206 @@ class OneOf:
         raise ValueError("; or ".join(refusals + ["must be null"] * self.nullable))
 
 
-TypeExpr = Scalar | Choice | ListOf | DictOf | OneOf
+@dataclass(frozen=True)
+class Moment:
+    """date or datetime."""
+
+    name: Literal["date", "datetime"]
+
+    def render(self, spelled: Names = _AS_WRITTEN) -> str:
+        """The canonical text; `spelled` says how names are written instead (`{"date": "datetime.date"}`)."""
+        return spelled.get(self.name, self.name)
+
+    def to_python(self, meanings: Meanings = _NOTHING) -> object:
+        """The Python type."""
+        return {"date": date, "datetime": datetime}[self.name]
+
+    def coerce(self, value: object) -> Any:
+        """The text as `iso` writes it: seconds are always there, an offset of zero is Z.
+
+        Raises:
+            ValueError: saying what is expected and what was found.
+        """
+        if isinstance(value, str) and _MOMENT[self.name].fullmatch(value):
+            try:
+                return iso(date.fromisoformat(value) if self.name == "date" else datetime.fromisoformat(value))
+            except ValueError:
+                raise _wrong("must be a day and time that there is", value) from None
+        example = {"date": '"2026-11-26"', "datetime": '"2026-11-26T10:00:00Z"'}[self.name]
+        raise _wrong(f"must be a {self.name} as {example}", value)
+
+
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_MOMENT = {
+    "date": re.compile(_DAY),
+    "datetime": re.compile(_DAY + r"[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?"),
+}
+
+
+def iso(moment: date | datetime) -> str:
+    """The text of a date or datetime as JSON holds it; pydantic, and so a prompt, writes the same."""
+    text = moment.isoformat()
+    return text[: -len("+00:00")] + "Z" if isinstance(moment, datetime) and text.endswith("+00:00") else text
+
+
+@dataclass(frozen=True)
+class Image:
+    """Image (dspy.Image): what a model looks at. For inputs."""
+
+    def render(self, spelled: Names = _AS_WRITTEN) -> str:
+        """The canonical text; `spelled` says how names are written instead (`{"Image": "dspy.Image"}`)."""
+        return spelled.get("Image", "Image")
+
+    def to_python(self, meanings: Meanings = _NOTHING) -> object:
+        """What `meanings` says."""
+        return meanings["Image"]
+
+    def coerce(self, value: object) -> Any:
+        """The URL. It is sent as it is: who answers fetches it, never we.
+
+        Raises:
+            ValueError: saying what is expected and what was found.
+        """
+        if isinstance(value, str) and value.startswith("data:"):
+            head, _, data = value.partition(",")
+            if not data or not _DATA_URI.fullmatch(head):
+                raise _wrong("must be a data URI of an image as data:image/png;base64,...", value)
+            try:
+                base64.b64decode(data, validate=True)
+            except (ValueError, binascii.Error) as error:
+                raise _wrong(f"must be a data URI in base64 ({error})", value) from None
+            return value
+        if isinstance(value, str) and _URL.fullmatch(value) and _has_host(value):
+            return value
+        raise _wrong("must be the URL of an image (https://..., data:image/png;base64,...)", value)
+
+
+_DATA_URI = re.compile(r"data:image/[A-Za-z0-9.+-]+;base64")
+# No < and >: DSPy marks images in a text by <<...>>.
+_URL = re.compile(r"(https?|gs)://[^\s<>\"]+")
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).netloc)
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class History:
+    """History (dspy.History): earlier turns of a conversation, each with the other fields of its signature. For inputs."""
+
+    fields: tuple[tuple[str, TypeExpr], ...] = ()
+    """What each message holds; known once the whole signature is."""
+    thought: bool = False
+    """Whether a message may hold `reasoning` too."""
+
+    def render(self, spelled: Names = _AS_WRITTEN) -> str:
+        """The canonical text; `spelled` says how names are written instead (`{"History": "dspy.History"}`)."""
+        return spelled.get("History", "History")
+
+    def to_python(self, meanings: Meanings = _NOTHING) -> object:
+        """What `meanings` says."""
+        return meanings["History"]
+
+    def coerce(self, value: object) -> Any:
+        """`{"messages": [...]}`, each message with every field in the order of the signature.
+
+        Raises:
+            ValueError: naming the message and its field.
+        """
+        if not isinstance(value, dict) or value.keys() != {"messages"}:
+            raise _wrong('must be an object as {"messages": [...]}', value)
+        if not isinstance(messages := value["messages"], list):
+            raise _Inside(".messages", str(_wrong("must be a list", messages)))
+        return {
+            "messages": [
+                _coerce_inside(self._message, message, f".messages[{index}]") for index, message in enumerate(messages)
+            ]
+        }
+
+    def _message(self, value: object) -> Any:
+        fields: dict[str, TypeExpr | Member] = dict(self.fields)
+        if self.thought and isinstance(value, dict) and "reasoning" in value:
+            fields["reasoning"] = Scalar("str")
+        return _coerced_fields(fields, value)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One field of a named type."""
+
+    name: str
+    type: TypeExpr
+    minimum: int | None = None
+    maximum: int | None = None
+
+    def coerce(self, value: object) -> Any:
+        """The value as its type, within its bounds.
+
+        Raises:
+            ValueError: saying what is expected and what was found.
+        """
+        taken = self.type.coerce(value)
+        if taken is not None and self.minimum is not None and taken < self.minimum:
+            raise _wrong(f"must be at least {self.minimum}", value)
+        if taken is not None and self.maximum is not None and taken > self.maximum:
+            raise _wrong(f"must be at most {self.maximum}", value)
+        return taken
+
+
+@dataclass(frozen=True)
+class Object:
+    """A named type: an object with these fields, each of them there, and no other."""
+
+    name: str
+    members: tuple[Member, ...]
+
+    def render(self, spelled: Names = _AS_WRITTEN) -> str:
+        """The canonical text; `spelled` says how names are written instead."""
+        return spelled.get(self.name, self.name)
+
+    def to_python(self, meanings: Meanings = _NOTHING) -> object:
+        """What `meanings` says."""
+        return meanings[self.name]
+
+    def coerce(self, value: object) -> Any:
+        """The mapping with each field coerced, in the order of the type.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        return _coerced_fields({member.name: member for member in self.members}, value)
+
+
+TypeExpr = Scalar | Choice | ListOf | DictOf | OneOf | Moment | Image | History | Object
+
+
+def comparable(type_: TypeExpr, value: object) -> object:
+    """A value of the type in a form that is equal where two values are: moments that have an offset are given in UTC."""
+    match type_:
+        case Moment("datetime"):
+            try:
+                moment = datetime.fromisoformat(str(value))
+            except ValueError:
+                return value
+            return iso(moment.astimezone(UTC)) if moment.tzinfo is not None else iso(moment)
+        case ListOf(item) if isinstance(value, list):
+            return [comparable(item, each) for each in value]
+        case DictOf(inner) if isinstance(value, Mapping):
+            return {key: comparable(inner, each) for key, each in value.items()}
+        case Object(_, members) if isinstance(value, Mapping):
+            known = {member.name: member.type for member in members}
+            return {key: comparable(known[key], each) if key in known else each for key, each in value.items()}
+        case OneOf(members=members):
+            for member in members:
+                try:
+                    if member.coerce(value) == value:
+                        return comparable(member, value)
+                except ValueError:
+                    continue
+    return value
 
 
 def union(members: list[TypeExpr], *, nullable: bool) -> TypeExpr:
@@ -219,15 +431,18 @@ def union(members: list[TypeExpr], *, nullable: bool) -> TypeExpr:
     return OneOf((first, *rest), nullable) if rest or nullable else first
 
 
-def parse_type(text: str) -> TypeExpr:
+def parse_type(text: str, objects: Mapping[str, Object] = MappingProxyType({})) -> TypeExpr:
     """The type that a text of the grammar means.
 
+    Args:
+        text: as people write it.
+        objects: the named types that it may name.
     Raises:
         TypeSyntaxError: saying where, what was found and what is allowed.
     """
     if len(text) > MAX_LENGTH:
         raise TypeSyntaxError(MAX_LENGTH, f"the type is longer than {MAX_LENGTH} characters")
-    parser = _Parser(_tokens(text))
+    parser = _Parser(_tokens(text), objects)
     result = parser.union(depth=0)
     parser.expect("end", 'the end of the type, or "|" and another type')
     return result
@@ -307,8 +522,9 @@ def _unquoted(quoted: str, position: int) -> str:
 class _Parser:
     """Recursive descent; each method consumes one rule of the grammar."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[_Token], objects: Mapping[str, Object]) -> None:
         self._tokens = tokens
+        self._objects = objects
         self._next = 0
 
     def union(self, depth: int) -> TypeExpr:
@@ -321,7 +537,12 @@ class _Parser:
             raise TypeSyntaxError(
                 start.position, f"None alone at {start.position} is no type; write it beside one: str | None"
             )
-        return union(members, nullable=None in terms)
+        result = union(members, nullable=None in terms)
+        if isinstance(result, OneOf) and {Moment("date"), Moment("datetime")} <= {
+            member for member in result.members if isinstance(member, Moment)
+        }:
+            self._fail(start, f"date beside datetime at {start.position}: midnight could be either; take one of them")
+        return result
 
     def expect(self, kind: str, what: str) -> _Token:
         token = self._tokens[self._next]
@@ -341,10 +562,17 @@ class _Parser:
             return None
         if name.value in _SCALARS:
             return Scalar(name.value)  # type: ignore[arg-type]  # one of them, as just seen
+        if name.value in _MOMENTS:
+            return Moment(name.value)  # type: ignore[arg-type]
+        if name.value in _ALONE:
+            return self._alone(name)
+        if name.value in self._objects:
+            return self._objects[name.value]
         if name.value in _LATER:
             self._fail(name, f'type "{name.value}" at {name.position} is not supported yet; allowed: {_ALLOWED}')
         if name.value not in ("Literal", "list", "dict", "Optional"):
-            self._fail(name, f"unknown type {_shown(name.value)} at {name.position}; allowed: {_ALLOWED}")
+            named = "".join(f", {each}" for each in self._objects)
+            self._fail(name, f"unknown type {_shown(name.value)} at {name.position}; allowed: {_ALLOWED}{named}")
         if depth == MAX_DEPTH:
             self._fail(
                 name,
@@ -360,6 +588,13 @@ class _Parser:
         result = self._inside(name.value, depth + 1)
         self.expect("]", f'"]" to close {name.value}, as in {example[name.value]}')
         return result
+
+    def _alone(self, name: _Token) -> TypeExpr:
+        if self._next != 1 or self._tokens[1].kind != "end":
+            self._fail(
+                name, f'"{name.value}" at {name.position} stands alone: write type: {name.value}, nothing beside it'
+            )
+        return Image() if name.value == "Image" else History()
 
     def _inside(self, name: str, depth: int) -> TypeExpr:
         match name:
@@ -409,12 +644,35 @@ class _Parser:
         raise TypeSyntaxError(token.position, message)
 
 
-def _coerce_inside(type_: TypeExpr, value: object, where: str) -> Any:
+class _Inside(ValueError):
+    """What is wrong with a part of a value, and which part: `lines[0].quantity: must be ...`"""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"{where.removeprefix('.')}: {why}")
+        self.where = where
+        self.why = why
+
+
+def _coerce_inside(coerce: Callable[[object], Any], value: object, where: str) -> Any:
     try:
-        return type_.coerce(value)
+        return coerce(value)
+    except _Inside as error:
+        raise _Inside(where + error.where, error.why) from None
     except ValueError as error:
-        inner = str(error)
-        raise ValueError(f"{where}{'' if inner.startswith('[') else ': '}{inner}") from None
+        raise _Inside(where, str(error)) from None
+
+
+def _coerced_fields(fields: Mapping[str, TypeExpr | Member], value: object) -> dict[str, Any]:
+    allowed = ", ".join(fields)
+    if not isinstance(value, dict):
+        raise _wrong(f"must be an object with {allowed}", value)
+    for name in fields:
+        if name not in value:
+            raise _Inside(f".{name}", f"is missing (an object holds {allowed})")
+    for name in value:
+        if name not in fields:
+            raise ValueError(f"unknown field {_shown(name)}; allowed: {allowed}")
+    return {name: _coerce_inside(of.coerce, value[name], f".{name}") for name, of in fields.items()}
 
 
 def _wrong(expected: str, value: object, hint: str = "") -> ValueError:

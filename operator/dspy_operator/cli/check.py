@@ -209,7 +209,7 @@ def _program_problems(program: PromptProgram) -> Iterator[RunFailed]:
     from dspy_operator.runner.metric import ScoredMetric
     from dspy_operator.runner.program import check_program
 
-    for problem in check_program(program.spec.program):
+    for problem in check_program(program.spec.program, program.spec.types):
         yield RunFailed(Reason.INVALID_PROGRAM, problem.message, path=problem.field)
     single = program.spec.program.single
     if single is None:

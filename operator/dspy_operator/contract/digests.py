@@ -13,19 +13,27 @@ from typing import Any
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import Optimizer, OptimizerOptions
-from dspy_operator.api.program import Program
+from dspy_operator.api.program import ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.contract.canonical import digest, sha256_hex
 
 DEFAULT_TEMPERATURE = {"task": "0", "prompt": "1"}
 
 
-def program_digest(program: Program, adapter: Adapter | None, metric: Metric, request: SamplingRequest | None) -> str:
-    """Digest of a program: its shape, adapter, metric and the request of its target."""
+def program_digest(
+    program: Program,
+    adapter: Adapter | None,
+    metric: Metric,
+    request: SamplingRequest | None,
+    types: Mapping[str, ObjectType] | None = None,
+) -> str:
+    """Digest of a program: its shape and named types, adapter, metric and the request of its target."""
     document = program.document()
     if document["single"].get("module") == {"type": "Predict"}:
         del document["single"]["module"]
     parts: dict[str, Any] = {"program": document, "metric": _metric(metric, program)}
+    if types:
+        parts["types"] = {name: type_.document() for name, type_ in types.items()}
     if adapter is not None and adapter.type != "Chat":
         parts["adapter"] = adapter.document()
     if sampling := _sampling(request, "task"):

@@ -133,8 +133,9 @@ def program_part(program: PromptProgram) -> ProgramPart:
     spec = program.spec
     return ProgramPart(
         name=program.metadata.name,
-        digest=program_digest(spec.program, spec.adapter, spec.metric, spec.target.request),
+        digest=program_digest(spec.program, spec.adapter, spec.metric, spec.target.request, spec.types),
         program=spec.program,
+        types=spec.types,
         adapter=spec.adapter,
         metric=spec.metric,
         request=spec.target.request,

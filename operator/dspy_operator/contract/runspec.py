@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.modelendpoint import Pricing
 from dspy_operator.api.optimizationrun import Budget
-from dspy_operator.api.program import Program
+from dspy_operator.api.program import ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 
 CONTRACT = "v1"
@@ -43,6 +43,7 @@ class ProgramPart(Document):
     name: str
     digest: str
     program: Program
+    types: dict[str, ObjectType] | None = None
     adapter: Adapter | None = None
     metric: Metric
     request: SamplingRequest | None = None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from dspy_operator.contract.documents import Estimate
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.runner.optimizers.shape import Counts
 from dspy_operator.runner.prepare import Prepared
 from dspy_operator.runner.spend import Tokens, price
+from dspy_operator.runner.values import for_dspy
 
 CHARACTERS_PER_TOKEN = 4
 """English text in common tokenizers; an estimate is good within a factor of 2, usage is what counts."""
+IMAGE_TOKENS = 1000
+"""Of an image, whatever its size: models that see count from under a hundred to some thousands."""
 ANSWER_TOKENS = 64
 """Of an answer, where maxTokens does not say less; a ChainOfThought reasons for about three times as many."""
 
@@ -46,6 +50,12 @@ def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls
     )
 
 
+def _characters(content: str | list[dict[str, Any]]) -> int:
+    if isinstance(content, str):
+        return len(content)
+    return sum(len(part["text"]) if "text" in part else IMAGE_TOKENS * CHARACTERS_PER_TOKEN for part in content)
+
+
 def prompt_tokens(spec: RunSpec, prepared: Prepared) -> int:
     """Mean tokens of the program's rendered prompt over a few rows."""
     rows = [*prepared.parts.dev[:5], *prepared.parts.test[:5]]
@@ -54,6 +64,7 @@ def prompt_tokens(spec: RunSpec, prepared: Prepared) -> int:
     for row in rows:
         for predictor in module.predictors():
             inputs = {name: row.inputs[name] for name in predictor.signature.input_fields if name in row.inputs}
+            inputs = for_dspy(predictor.signature.input_fields, inputs)
             messages = prepared.program.adapter.format(predictor.signature, demos=predictor.demos, inputs=inputs)
-            characters += sum(len(str(message["content"])) for message in messages)
+            characters += sum(_characters(message["content"]) for message in messages)
     return max(1, characters // max(1, len(rows)) // CHARACTERS_PER_TOKEN)

@@ -45,6 +45,7 @@ from dspy_operator.runner.publish import (
 from dspy_operator.runner.rows import Row
 from dspy_operator.runner.spend import Limits, Reserve, Tally, earlier
 from dspy_operator.runner.stop import RunStop
+from dspy_operator.runner.values import for_dspy, input_fields, plain_fields
 from dspy_operator.runner.watch import Best, Candidate, Unreadable, Watcher
 
 Listener = Callable[[Progress], None]
@@ -343,6 +344,7 @@ class Run:
             max_errors=NEVER,
             num_threads=self._threads,
             provide_traceback=False,
+            warn_on_type_mismatch=False,  # rows hold dates and objects as JSON, checked by their types
         ):
             yield watcher
 
@@ -358,8 +360,8 @@ class Run:
         for row in (prepared.scored or prepared.parts.test)[:PREFLIGHT_ROWS]:
             refused = None
             try:
-                prediction = student(**row.inputs)
-                prepared.metric.score(row.outputs, dict(prediction.items()))  # labels scored well; does an answer, too?
+                prediction = student(**for_dspy(input_fields(student), row.inputs))
+                prepared.metric.score(row.outputs, plain_fields(prediction))  # labels scored well; does an answer, too?
             except AdapterParseError as error:
                 adapter = self.spec.program.adapter
                 if adapter is not None and adapter.constrained == "Required":
@@ -445,9 +447,9 @@ class Run:
             ledger.mark(Mark("bootstrap", program_hash(student), prepared.parts.digest, tuple(scores)))
 
         setup = Setup(
-            train=examples(train),
-            validation=examples(validation),
-            dev=examples(dev),
+            train=examples(train, student),
+            validation=examples(validation, student),
+            dev=examples(dev, student),
             metric=prepared.metric,
             task_lm=dspy.settings.lm,
             prompt_lm=ledger.lm("prompt", epoch) if "prompt" in self.spec.endpoints else dspy.settings.lm,

@@ -10,10 +10,12 @@ from typing import Any, Literal
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 
+from dspy_operator.contract.canonical import row_digest
 from dspy_operator.contract.documents import Score
 from dspy_operator.runner.metric import ScoredMetric
 from dspy_operator.runner.optimizers.shape import NEVER
 from dspy_operator.runner.rows import Row
+from dspy_operator.runner.values import for_dspy, input_fields, plain, plain_fields
 
 FailureClass = Literal["right", "wrong", "parse", "truncated", "request"]
 
@@ -71,28 +73,31 @@ class Attempt:
             return self._failed("request", inputs)
 
     def failure_of(self, inputs: Mapping[str, Any]) -> FailureClass | None:
-        """Why these inputs have no answer."""
-        return self.failures.get(repr(sorted(inputs.items())))
+        """Why these inputs, as a row has them, have no answer."""
+        return self.failures.get(row_digest(inputs))
 
     def _failed(self, why: FailureClass, inputs: Mapping[str, Any]) -> Any:
         with self._lock:
-            self.failures[repr(sorted(inputs.items()))] = why
+            self.failures[row_digest(plain(inputs))] = why
         return dspy.Prediction()
 
 
-def examples(rows: Sequence[Row]) -> list[Any]:
-    """Rows as DSPy's examples."""
-    return [dspy.Example(**row.inputs, **row.outputs).with_inputs(*row.inputs) for row in rows]
+def examples(rows: Sequence[Row], program: Any) -> list[Any]:
+    """Rows as DSPy's examples for a program."""
+    fields = input_fields(program)
+    return [dspy.Example(**for_dspy(fields, row.inputs), **row.outputs).with_inputs(*row.inputs) for row in rows]
 
 
 def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads: int) -> Arm:
     """Let a program answer rows, in the surrounding dspy.context; one evaluate event."""
     attempt = Attempt(program)
-    evaluate = dspy.Evaluate(devset=examples(rows), metric=metric.for_dspy, num_threads=threads, max_errors=NEVER)
+    evaluate = dspy.Evaluate(
+        devset=examples(rows, program), metric=metric.for_dspy, num_threads=threads, max_errors=NEVER
+    )
     results = evaluate(attempt).results
     judged = []
     for row, (_, prediction, score) in zip(rows, results, strict=True):
-        outputs = dict(prediction.items()) if hasattr(prediction, "items") else {}
+        outputs = plain_fields(prediction) if hasattr(prediction, "items") else {}
         failure: FailureClass = attempt.failure_of(row.inputs) or ("right" if float(score) == 1 else "wrong")
         judged.append(Judged(row, float(score), outputs, metric.feedback(row.outputs, outputs, row.digest), failure))
     return Arm(tuple(judged))

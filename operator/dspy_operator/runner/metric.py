@@ -10,10 +10,12 @@ import importlib
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.metric import Metric
+from dspy_operator.api.signature_types import TypeExpr, comparable
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner.metrics import measure_of
 from dspy_operator.runner.metrics.feedback import InvalidTemplate, Template
@@ -40,6 +42,7 @@ class ScoredMetric:
         outputs: output fields of the signature, which the metric may name.
         function: scores instead of `spec.type`; for metrics that are code.
         told: row digest -> what the column of `spec.feedback` says; a row that is not there gets the metric's own words.
+        types: of the outputs, where known: datetimes of one moment are equal, however they are written.
     Raises:
         RunFailed: InvalidMetric when a field is no output, or a pattern or template is wrong.
     """
@@ -50,6 +53,7 @@ class ScoredMetric:
         outputs: Sequence[str],
         function: MetricFunction | None = None,
         told: Mapping[str, str] | None = None,
+        types: Mapping[str, TypeExpr] = MappingProxyType({}),
     ) -> None:
         self.measure = measure_of(spec, outputs, _PATH)
         self.fields = self.measure.fields
@@ -57,6 +61,7 @@ class ScoredMetric:
         self._template = _template(spec, outputs)
         self._told = told or {}
         self._function = function
+        self._types = types
 
     def score(self, gold: Mapping[str, object], predicted: Mapping[str, object]) -> float:
         """How good an answer is, 0 to 1; a field that it lacks makes it 0.
@@ -68,7 +73,7 @@ class ScoredMetric:
             return 0.0
         if self._function is not None:
             return _as_score(self._value(self._function, gold, predicted))
-        return self.measure.score(gold, predicted)
+        return self.measure.score(self._settled(gold), self._settled(predicted))
 
     def feedback(self, gold: Mapping[str, object], predicted: Mapping[str, object], row: str | None = None) -> str:
         """What GEPA's reflection reads of an answer: the row's own words, the template's, or what was wrong with it.
@@ -106,6 +111,13 @@ class ScoredMetric:
         dspy = importlib.import_module("dspy")
         return dspy.Prediction(score=score, feedback=self._feedback(wanted, predicted, score, row))
 
+    def _settled(self, values: Mapping[str, object]) -> Mapping[str, object]:
+        """Datetimes in one form, so that equal moments compare as equal."""
+        return {
+            name: comparable(self._types[name], value) if name in self._types else value
+            for name, value in values.items()
+        }
+
     def _value(self, function: MetricFunction, gold: Mapping[str, object], predicted: Mapping[str, object]) -> object:
         try:
             return function(gold, predicted)
@@ -122,7 +134,8 @@ class ScoredMetric:
             return self._template.render(gold, predicted, score)
         if score == 1:
             return _RIGHT
-        return "\n".join(self.measure.complaints(gold, predicted)) or f"scored {score:.2g} of 1."
+        complaints = self.measure.complaints(self._settled(gold), self._settled(predicted))
+        return "\n".join(complaints) or f"scored {score:.2g} of 1."
 
 
 @runtime_checkable
@@ -170,5 +183,6 @@ def _as_score(value: object) -> float:
 
 
 def _fields_of(source: object) -> Mapping[str, object]:
-    """The fields of a dict, dspy.Example or dspy.Prediction; anything else (None, FailedPrediction) answers nothing."""
-    return {name: source[name] for name in source.keys()} if isinstance(source, _Fields) else {}  # noqa: SIM118
+    """The fields of a dict, dspy.Example or dspy.Prediction as JSON; anything else (None, FailedPrediction) answers nothing."""
+    values = importlib.import_module("dspy_operator.runner.values")
+    return {name: values.plain(source[name]) for name in source.keys()} if isinstance(source, _Fields) else {}  # noqa: SIM118

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dspy_operator.api.object_types import program_types
 from dspy_operator.api.optimizationrun import OPTIONS, OptimizerOptions
-from dspy_operator.api.signature_types import parse_type
 from dspy_operator.contract.documents import DatasetReport
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import RunSpec
@@ -68,9 +68,10 @@ def prepare(spec: RunSpec) -> Prepared:
     assert part.program.single is not None
     outputs = [field.name for field in part.program.single.signature.outputs]
     told = {row.digest: row.feedback for row in rows.rows if row.feedback is not None}
-    metric = ScoredMetric(part.metric, outputs, told=told)
+    types = program_types(part.program, part.types).fields
+    metric = ScoredMetric(part.metric, outputs, told=told, types=types)
     check_metric(metric, rows.rows)
-    source = program_source(part.name, part.program, part.adapter, part.request)
+    source = program_source(part.name, part.program, part.adapter, part.request, part.types)
     program = load_program(source, Path(spec.paths.out) / "program")
     optimizer, options = None, OptimizerOptions()
     sizes = Sizes(len(parts.train), len(parts.validation), len(parts.dev), len(program.module.predictors()))
@@ -91,12 +92,12 @@ def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:
     Raises:
         RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset, SplitEmpty or InvalidMetric, with the field's path.
     """
-    problems = check_program(spec.program.program)
+    problems = check_program(spec.program.program, spec.program.types)
     if problems:
         raise RunFailed(Reason.INVALID_PROGRAM, problems[0].message, path=problems[0].field)
     assert spec.program.program.single is not None
     signature = spec.program.program.single.signature
-    types = {field.name: parse_type(field.type) for field in (*signature.inputs, *signature.outputs)}
+    types = program_types(spec.program.program, spec.program.types).fields
     inputs, outputs = [field.name for field in signature.inputs], [field.name for field in signature.outputs]
     feedback = spec.program.metric.feedback
     rows = read_rows(

@@ -7,19 +7,21 @@ import importlib.util
 import json
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dspy
+from pydantic import BaseModel
 
+from dspy_operator.api.object_types import program_types
 from dspy_operator.api.objects import Problem
-from dspy_operator.api.program import Program, SignatureField
-from dspy_operator.api.signature_types import TypeSyntaxError, parse_type
+from dspy_operator.api.program import ObjectType, Program, SignatureField
 from dspy_operator.contract.canonical import sha256_hex
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.runner.program_source import settled_instructions
+from dspy_operator.runner.program_source import NAMES, reads_datetime, settled_instructions
+from dspy_operator.runner.values import plain
 
 _SIGNATURE = ("spec", "program", "single", "signature")
 _SHADOWED = frozenset({"str", "int", "float", "bool", "list", "dict", "dspy"})
@@ -48,35 +50,51 @@ class LoadedProgram:
         return module
 
 
-def check_program(program: Program) -> list[Problem]:
-    """What the schema cannot see: types outside the grammar, names that DSPy cannot take, empty instructions."""
+def check_program(program: Program, types: Mapping[str, ObjectType] | None = None) -> list[Problem]:
+    """What the schema cannot see: types outside the grammar, names that DSPy cannot take, empty instructions.
+
+    Args:
+        program: as written.
+        types: `spec.types`.
+    """
     single = program.single
     assert single is not None  # type is Single, the only one there is
     problems = []
     if not single.signature.instructions.strip():
         problems.append(Problem((*_SIGNATURE, "instructions"), "holds only white space"))
+    known = program_types(program, types)
+    shadowed = _SHADOWED | ({"datetime"} if reads_datetime(known) else set())
     for kind, fields in (("inputs", single.signature.inputs), ("outputs", single.signature.outputs)):
         for index, field in enumerate(fields):
-            problems += _check_field((*_SIGNATURE, kind, index), field, is_input=kind == "inputs")
+            path = (*_SIGNATURE, kind, index)
+            problems += _check_name(path, field, shadowed, is_input=kind == "inputs")
+            problems += [problem for problem in known.problems if problem.path == (*path, "type")]
+    problems += [problem for problem in known.problems if problem.path[1] == "types"]
+    for name, object_type in sorted((types or {}).items()):
+        if name in NAMES:
+            problems.append(Problem(("spec", "types", name), f'"{name}" cannot name a type: program.py uses it'))
+        for index, member in enumerate(object_type.fields):
+            place = ("spec", "types", name, "fields", index, "name")
+            if member.name in shadowed:
+                problems.append(Problem(place, f'"{member.name}" cannot be a field name: program.py uses it'))
+            elif member.name.startswith(("_", "model_")) or hasattr(BaseModel, member.name):
+                problems.append(Problem(place, f'"{member.name}" cannot be a field name: pydantic uses it'))
     return problems
 
 
-def _check_field(path: tuple[str | int, ...], field: SignatureField, *, is_input: bool) -> list[Problem]:
-    problems = []
-    if field.name in _SHADOWED:
-        problems.append(Problem((*path, "name"), f'"{field.name}" cannot be a field name: program.py uses it'))
-    elif (
+def _check_name(
+    path: tuple[str | int, ...], field: SignatureField, shadowed: Set[str], *, is_input: bool
+) -> list[Problem]:
+    if field.name in shadowed:
+        return [Problem((*path, "name"), f'"{field.name}" cannot be a field name: program.py uses it')]
+    if (
         field.name in _SIGNATURE_OWN
         or field.name.startswith(("_", "dspy_"))
         or (field.name.startswith("model_") and hasattr(dspy.Signature, field.name))
         or (is_input and field.name == "completions")
     ):
-        problems.append(Problem((*path, "name"), f'"{field.name}" cannot be a field name: DSPy uses it'))
-    try:
-        parse_type(field.type)
-    except TypeSyntaxError as error:
-        problems.append(Problem((*path, "type"), error.message))
-    return problems
+        return [Problem((*path, "name"), f'"{field.name}" cannot be a field name: DSPy uses it')]
+    return []
 
 
 def load_program(source: str, directory: Path) -> LoadedProgram:
@@ -129,7 +147,9 @@ def state_document(module: dspy.Module) -> dict[str, Any]:
         state = predictor.dump_state(json_mode=True)
         fields = list(predictor.signature.fields)
         state["signature"]["instructions"] = settled_instructions(state["signature"]["instructions"])
-        state |= {"traces": [], "train": [], "lm": None, "demos": [_ordered(demo, fields) for demo in state["demos"]]}
+        # An answer that became a demonstration holds dates, which DSPy leaves as they are.
+        demos = [_ordered(plain(demo), fields) for demo in state["demos"]]
+        state |= {"traces": [], "train": [], "lm": None, "demos": demos}
         document[name] = state
     # DSPy's load needs the key; real versions would give a laptop another digest than the cluster.
     document["metadata"] = {"dependency_versions": {}}

@@ -9,23 +9,35 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from collections.abc import Mapping, Sequence
 
-from dspy_operator.api.program import Program, Signature, SignatureField
+from dspy_operator.api.object_types import ProgramTypes, program_types
+from dspy_operator.api.program import ObjectType, Program, Signature, SignatureField, TypeField
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.api.signature_types import (
     Choice,
     DictOf,
+    History,
+    Image,
     ListOf,
+    Moment,
+    Object,
     OneOf,
     TypeExpr,
     escaped,
-    parse_type,
     python_string,
 )
 
 _WIDTH = 120
 _LONG_TYPE = 72
 """A longer type gets a name of its own above the class; a field's line is then never broken before its arguments."""
+
+_SPELLED = {"date": "datetime.date", "datetime": "datetime.datetime", "Image": "dspy.Image", "History": "dspy.History"}
+NAMES = frozenset({"Any", "BaseModel", "ConfigDict", "Field", "Path", "Program", "TypeAdapter"}) | {
+    "PlainJSONAdapter",
+    "SchemaJSONAdapter",
+}
+"""What program.py calls something itself, and a named type cannot be called."""
 
 
 def settled_instructions(text: str) -> str:
@@ -37,7 +49,18 @@ def settled_instructions(text: str) -> str:
     return inspect.cleandoc(text.strip())
 
 
-def program_source(name: str, program: Program, adapter: Adapter | None, request: SamplingRequest | None = None) -> str:
+def reads_datetime(types: ProgramTypes) -> bool:
+    """Whether the source needs Python's `datetime`, which then is no name of a field."""
+    return any(_holds(type_, Moment) for type_ in (*types.fields.values(), *types.objects.values()))
+
+
+def program_source(
+    name: str,
+    program: Program,
+    adapter: Adapter | None,
+    request: SamplingRequest | None = None,
+    types: Mapping[str, ObjectType] | None = None,
+) -> str:
     """The source of `program.py`.
 
     Args:
@@ -45,21 +68,36 @@ def program_source(name: str, program: Program, adapter: Adapter | None, request
         program: what it is; its types parse (`check_program`).
         adapter: how it talks to the model; None means Chat.
         request: how the target samples, for those who run the file itself; the runner asks by its own.
+        types: `spec.types`.
     """
     single = program.single
     assert single is not None  # type is Single, the only one there is
     title = "".join(part.capitalize() for part in name.split("-")) + "Signature"
-    types = _Types(single.signature)
-    adapter_class, adapter_call = _adapter(adapter)
+    known = program_types(program, types)
+    while title in known.objects:
+        title += "_"
+    texts = _Types(known)
+    outputs = [known.fields[field.name] for field in single.signature.outputs]
+    adapter_class, adapter_call = _adapter(adapter, has_objects=any(_holds(type_, Object) for type_ in outputs))
     blocks = [
         _DOCSTRING.format(name=name),
-        _imports(types, adapter_class),
-        *([types.aliases()] if types.named else []),
-        _signature_class(title, single.signature, types),
-        _program_class(title, single.module_type.value, single.signature, types),
+        _imports(
+            texts,
+            known,
+            adapter_class,
+            outputs,
+            has_arguments=any(_arguments(field) for each in (types or {}).values() for field in each.fields),
+        ),
+        *itertools.chain.from_iterable(
+            [*texts.aliases(name), _object_class(name, (types or {})[name].fields, texts)] for name in known.objects
+        ),
+        *texts.aliases(),
+        _signature_class(title, single.signature, texts),
+        _program_class(title, single.module_type.value, single.signature, texts),
         *([adapter_class] if adapter_class else []),
         f'ADAPTER = {adapter_call}\nREQUEST = {_request(request)}\nSTATE = Path(__file__).with_name("program.json")',
-        _FUNCTIONS,
+        *([_TYPED.format(title=title)] if _has_typed(known) else []),
+        _functions(known, outputs),
     ]
     return _join(blocks)
 
@@ -102,6 +140,51 @@ def main() -> None:
 if __name__ == "__main__":
     main()'''
 
+_TYPED = '''\
+def typed(values: dict[str, Any]) -> dict[str, Any]:
+    """Inputs as DSPy takes them, out of JSON: an Image of its URL, a History of its messages."""
+    made = dict(values)
+    for name, field in {title}.input_fields.items():
+        if name in made and field.annotation is dspy.Image:
+            made[name] = dspy.Image(made[name])
+        if name in made and field.annotation is dspy.History:
+            made[name] = dspy.History(messages=[typed(message) for message in made[name]["messages"]])
+    return made'''
+
+
+def _functions(types: ProgramTypes, outputs: list[TypeExpr]) -> str:
+    """`load` and `main`; dates and objects come from JSON and go to JSON."""
+    text = _FUNCTIONS
+    if _has_typed(types):
+        text = text.replace("(**options.inputs)", "(**typed(options.inputs))")
+    if any(_holds(type_, (Moment, Object)) for type_ in types.fields.values()):
+        # DSPy takes their JSON for them, and sends the same; its warning would be noise.
+        text = text.replace("adapter=ADAPTER):", "adapter=ADAPTER, warn_on_type_mismatch=False):")
+    if any(_holds(type_, Moment) for type_ in outputs):
+        text = text.replace("prediction.toDict(),", "to_jsonable_python(prediction.toDict()),")
+    return text
+
+
+def _has_typed(types: ProgramTypes) -> bool:
+    return any(isinstance(type_, (Image, History)) for type_ in types.fields.values())
+
+
+def _holds(type_: TypeExpr, kind: type | tuple[type, ...], seen: set[str] | None = None) -> bool:
+    """Whether a type is of the kind, or has one inside; each named type is looked into once."""
+    seen = set() if seen is None else seen
+    if isinstance(type_, kind):
+        return True
+    match type_:
+        case ListOf(inner) | DictOf(inner):
+            return _holds(inner, kind, seen)
+        case OneOf(members=members):
+            return any(_holds(member, kind, seen) for member in members)
+        case Object(name, fields) if name not in seen:
+            seen.add(name)
+            return any(_holds(field.type, kind, seen) for field in fields)
+    return False
+
+
 _SCHEMA_ADAPTER = '''\
 class SchemaJSONAdapter(dspy.JSONAdapter):
     """Sends the outputs' JSON schema with every request; DSPy itself does so only for models that it knows."""
@@ -116,6 +199,19 @@ class SchemaJSONAdapter(dspy.JSONAdapter):
     def _prepare_response_format(self, lm: Any, lm_kwargs: dict[str, Any], signature: type[dspy.Signature]) -> None:
         lm_kwargs["response_format"] = self.response_format(signature)'''
 
+_OBJECTS_ADAPTER = _SCHEMA_ADAPTER.replace(
+    """\
+        properties = {name: TypeAdapter(field.annotation).json_schema() for name, field in fields}
+        schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+""",
+    """\
+        properties = {name: TypeAdapter(field.annotation).json_schema() for name, field in fields}
+        schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+        schema["$defs"] = {name: part for each in properties.values() for name, part in each.pop("$defs", {}).items()}
+""",
+)
+"""The same where outputs hold objects: a `$ref` is looked up at the root of a schema."""
+
 _PLAIN_ADAPTER = '''\
 class PlainJSONAdapter(dspy.JSONAdapter):
     """Asks for JSON in words only; DSPy itself adds a response_format for models that it knows."""
@@ -124,51 +220,66 @@ class PlainJSONAdapter(dspy.JSONAdapter):
         lm_kwargs.pop("response_format", None)'''
 
 
-def _adapter(adapter: Adapter | None) -> tuple[str, str]:
+def _adapter(adapter: Adapter | None, *, has_objects: bool) -> tuple[str, str]:
     """The adapter's class, where DSPy has none that does it, and the call that makes one."""
     if adapter is None or adapter.type == "Chat":
         return "", "dspy.ChatAdapter(use_json_adapter_fallback=False)"
     if adapter.constrained == "Required":
-        return _SCHEMA_ADAPTER, "SchemaJSONAdapter()"
+        return _OBJECTS_ADAPTER if has_objects else _SCHEMA_ADAPTER, "SchemaJSONAdapter()"
     return _PLAIN_ADAPTER, "PlainJSONAdapter()"
 
 
-def _imports(types: _Types, adapter_class: str) -> str:
-    typing_names = ["Any"] * bool(adapter_class) + ["Literal"] * types.use_literal
-    lines = ["import argparse", "import json", "import os", "from pathlib import Path"]
+def _imports(
+    texts: _Types, types: ProgramTypes, adapter_class: str, outputs: list[TypeExpr], *, has_arguments: bool
+) -> str:
+    typing_names = ["Any"] * bool(adapter_class or _has_typed(types)) + ["Literal"] * texts.use_literal
+    lines = ["import argparse"]
+    lines += ["import datetime"] if reads_datetime(types) else []
+    lines += ["import json", "import os", "from pathlib import Path"]
     lines += [f"from typing import {', '.join(typing_names)}"] if typing_names else []
     lines += ["", "import dspy"]
-    lines += ["from pydantic import TypeAdapter"] if "TypeAdapter" in adapter_class else []
+    pydantic_names = ["BaseModel", "ConfigDict"] if types.objects else []
+    pydantic_names += ["Field"] if has_arguments else []
+    pydantic_names += ["TypeAdapter"] if "TypeAdapter" in adapter_class else []
+    lines += [f"from pydantic import {', '.join(pydantic_names)}"] if pydantic_names else []
+    lines += ["from pydantic_core import to_jsonable_python"] if any(_holds(type_, Moment) for type_ in outputs) else []
     return "\n".join(lines)
 
 
 class _Types:
-    """The types of a signature's fields as source; long ones get a name."""
+    """The types of all fields as source; long ones get a name. A field of a named type is known as `Type.field`."""
 
-    def __init__(self, signature: Signature) -> None:
-        self._parsed = {field.name: parse_type(field.type) for field in (*signature.inputs, *signature.outputs)}
+    def __init__(self, types: ProgramTypes) -> None:
+        self._parsed = {
+            f"{object_.name}.{member.name}": member.type
+            for object_ in types.objects.values()
+            for member in object_.members
+        } | dict(types.fields)
         self.use_literal = any("Literal[" in type_.render() for type_ in self._parsed.values())
         self.named: dict[str, str] = {}
         for field, type_ in self._parsed.items():
-            text = type_.render()
-            if len(text) > _LONG_TYPE or len(f"    {field}: {text} = dspy.OutputField(") > _WIDTH:
-                alias = "".join(part.capitalize() for part in field.split("_"))[:24] + "Type"
-                while alias in self.named.values():
+            text = type_.render(_SPELLED)
+            owner, _, name = field.rpartition(".")
+            assigned = "Field(" if owner else "dspy.OutputField("
+            if len(text) > _LONG_TYPE or len(f"    {name}: {text} = {assigned}") > _WIDTH:
+                alias = (owner + "".join(part.capitalize() for part in name.split("_")))[:24] + "Type"
+                while alias in self.named.values() or alias in types.objects or alias in NAMES:
                     alias += "_"
                 self.named[field] = alias
 
     def of(self, field: str) -> str:
         """What stands behind the field's colon."""
-        return self.named.get(field) or self._parsed[field].render()
+        return self.named.get(field) or self._parsed[field].render(_SPELLED)
 
     def nullable(self, field: str) -> bool:
         """Whether the field may be left out."""
         type_ = self._parsed[field]
         return isinstance(type_, OneOf) and type_.nullable
 
-    def aliases(self) -> str:
-        """The long types under their names."""
-        return "\n".join(_assignment(alias, self._parsed[field]) for field, alias in self.named.items())
+    def aliases(self, owner: str = "") -> list[str]:
+        """The long types of a named type, or of the signature, under their names: a block, or none."""
+        named = {field: alias for field, alias in self.named.items() if field.rpartition(".")[0] == owner}
+        return ["\n".join(_assignment(alias, self._parsed[field]) for field, alias in named.items())] if named else []
 
 
 def _assignment(name: str, type_: TypeExpr) -> str:
@@ -180,7 +291,7 @@ def _assignment(name: str, type_: TypeExpr) -> str:
 
 def _layout(type_: TypeExpr, *, indent: int = 0, before: int = 0, after: int = 0) -> str:
     """The type in one line where it fits, else broken as ruff does; `before` and `after` share its outer lines."""
-    text = type_.render()
+    text = type_.render(_SPELLED)
     if indent + before + len(text) + after <= _WIDTH:
         return text
     match type_:
@@ -197,6 +308,30 @@ def _layout(type_: TypeExpr, *, indent: int = 0, before: int = 0, after: int = 0
             ]
             return "\n| ".join([first, *rest] + ["None"] * nullable)
     return text
+
+
+def _object_class(name: str, fields: Sequence[TypeField], texts: _Types) -> str:
+    lines = "\n".join(_member(field, texts.of(f"{name}.{field.name}")) for field in fields)
+    return f'class {name}(BaseModel):\n    model_config = ConfigDict(extra="forbid")\n\n{_indented(lines)}'
+
+
+def _member(field: TypeField, type_: str) -> str:
+    if not (arguments := _arguments(field)):
+        return f"{field.name}: {type_}"
+    opening, joined = f"{field.name}: {type_} = Field(", ", ".join(arguments)
+    if len(f"{opening}{joined})") + 4 <= _WIDTH:
+        return f"{opening}{joined})"
+    if len(joined) + 8 <= _WIDTH or len(arguments) == 1:
+        return f"{opening}\n    {joined}\n)"
+    return _call(opening, arguments, ")", _WIDTH)
+
+
+def _arguments(field: TypeField) -> list[str]:
+    """Of pydantic's Field."""
+    arguments = [f"ge={field.minimum}"] if field.minimum is not None else []
+    arguments += [f"le={field.maximum}"] if field.maximum is not None else []
+    arguments += [f"description={python_string(field.description)}"] if field.description is not None else []
+    return arguments
 
 
 def _signature_class(title: str, signature: Signature, types: _Types) -> str:

@@ -6,18 +6,24 @@ tests/integration/conformance.py is the reader: 30 lines of standard library.
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from typing import Any, Literal, Union, get_args, get_origin
 
 import dspy
+from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER
 from dspy.utils.exceptions import AdapterParseError
 from pydantic import TypeAdapter
 
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
+from dspy_operator.runner.values import for_dspy, plain
 
 FORMAT = "dspy-operator.io/prompts/v1"
 VECTORS = 3
+VECTOR_CHARACTERS = 32_000
+"""Most of an image in a vector: a revision has to fit into a ConfigMap."""
 REASONING = "The answer follows from the inputs."
 """What stands for ChainOfThought's reasoning in a vector; rows hold none."""
 
@@ -27,6 +33,12 @@ _RENDER_RULES = {
     "json": "JSON on one line, ', ' between items and ': ' after keys, non-ASCII characters as they are.",
     "byValue": "A string as text; a list or object as json; a number or truth value as scalar; null as None.",
     "placeholders": "All placeholders of a message are replaced in one pass, so that one in a value stays.",
+}
+_IMAGE_RULE = "The URL, as it is, where the placeholder stands: in the url of a part of the content."
+_HISTORY_RULES = {
+    "turn": "For each item of the input's `messages` the messages of `turn`, filled with that item, stand before the last "
+    "message. What an item lacks is null.",
+    "jsonInside": "JSON indented by 2, without ASCII escapes; the lines after its first by 2 more.",
 }
 _CHAT_RULES = {
     "header": r"\[\[ ## (\w+) ## \]\]",
@@ -44,6 +56,8 @@ _PARSE_RULES = {
     "json": "JSON (line ends in its strings are taken), True, False or None; in a union anything else is a string.",
     "missing": "A missing output is null where it is `nullable`; else the answer is unusable.",
 }
+
+_MOMENT_RULE = "As json says; what is neither JSON nor None is the string itself: an ISO 8601 date or time."
 
 
 def prompts_document(
@@ -72,7 +86,7 @@ def prompts_document(
         "predictors": {name: _predictor(only, adapter)},
         "request": {"temperature": "0", **request.document()},
         "answer": {"type": kind, **(_CHAT_RULES if kind == "Chat" else _JSON_RULES)},
-        "rules": {"render": _RENDER_RULES, "parse": _PARSE_RULES},
+        "rules": _rules(only),
     }
     if vectors_rows is None:
         return {**document, "vectors": None, "note": "dataset.exportRows is false: no vectors, since they copy rows"}
@@ -82,23 +96,43 @@ def prompts_document(
     return {**document, "vectors": vectors}
 
 
+def _rules(predictor: dspy.Predict) -> dict[str, dict[str, str]]:
+    """How values are written and read; of rare types only where the signature has one."""
+    inputs = [field.annotation for field in predictor.signature.input_fields.values()]
+    outputs = [field.annotation for field in predictor.signature.output_fields.values()]
+    render, parse = dict(_RENDER_RULES), dict(_PARSE_RULES)
+    if dspy.Image in inputs:
+        render["image"] = _IMAGE_RULE
+    if dspy.History in inputs:
+        render |= _HISTORY_RULES
+    if any(map(_is_moment, outputs)):
+        parse["moment"] = _MOMENT_RULE
+    return {"render": render, "parse": parse}
+
+
 def _predictor(predictor: dspy.Predict, adapter: dspy.Adapter) -> dict[str, Any]:
     signature = predictor.signature
-    bare = "".join(
-        message["content"] for message in _messages(predictor, adapter, dict.fromkeys(signature.input_fields, ""))
-    )
-    placeholders = {name: _placeholder(name, bare) for name in signature.input_fields}
+    history = next((name for name, field in signature.input_fields.items() if field.annotation is dspy.History), None)
+    fields = dict(signature.input_fields if history is None else signature.fields)
+    fields.pop(history, None)
+    empty: dict[str, Any] = {name: _stand_in(field.annotation, "") for name, field in fields.items()}
+    turns: Any = {} if history is None else {history: {"messages": [empty]}}
+    bare = "".join(_text(message["content"]) for message in _messages(predictor, adapter, empty | turns))
+    placeholders = {name: _placeholder(name, bare, field.annotation) for name, field in fields.items()}
+    if history is not None:
+        turns = {history: {"messages": [placeholders]}}
+    messages = _messages(predictor, adapter, placeholders | turns)
     response_format = getattr(adapter, "response_format", None)  # of the class in program.py that sends one
+    inputs: dict[str, Any] = {
+        name: {**_type(field.annotation), "placeholder": placeholders[name], "render": _render_rule(field.annotation)}
+        for name, field in signature.input_fields.items()
+        if name != history
+    }
+    if history is not None:
+        inputs[history] = _history(signature, history, placeholders, messages[-3:-1], adapter)
     return {
-        "messages": _messages(predictor, adapter, placeholders),
-        "inputs": {
-            name: {
-                **_type(field.annotation),
-                "placeholder": placeholders[name],
-                "render": _render_rule(field.annotation),
-            }
-            for name, field in signature.input_fields.items()
-        },
+        "messages": messages if history is None else [*messages[:-3], messages[-1]],
+        "inputs": {name: inputs[name] for name in signature.input_fields},
         "outputs": {
             name: {**_type(field.annotation), **_parse_rule(field.annotation)}
             for name, field in signature.output_fields.items()
@@ -107,17 +141,47 @@ def _predictor(predictor: dspy.Predict, adapter: dspy.Adapter) -> dict[str, Any]
     }
 
 
+def _history(
+    signature: Any, name: str, placeholders: Mapping[str, str], turn: list[dict[str, Any]], adapter: dspy.Adapter
+) -> dict[str, Any]:
+    """An input that becomes earlier messages: one turn of them, with placeholders for the fields of an item."""
+    rules = {field: _render_rule(signature.fields[field].annotation) for field in placeholders}
+    asked, answered = turn
+    if isinstance(adapter, dspy.JSONAdapter):
+        # The answer of a turn is one JSON object, in which a value stands without further quotes.
+        for field in signature.output_fields:
+            quoted = json.dumps(placeholders[field], ensure_ascii=False)
+            answered = answered | {"content": answered["content"].replace(quoted, placeholders[field])}
+            rules[field] = "jsonInside"
+    return {
+        **_type(signature.fields[name].annotation),
+        "render": "turn",
+        "turn": [asked, answered],
+        "fields": {field: {"placeholder": text, "render": rules[field]} for field, text in placeholders.items()},
+    }
+
+
 def _messages(predictor: dspy.Predict, adapter: dspy.Adapter, inputs: Mapping[str, object]) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = adapter.format(predictor.signature, predictor.demos, dict(inputs))
+    typed = for_dspy(predictor.signature.input_fields, inputs)
+    messages: list[dict[str, Any]] = adapter.format(predictor.signature, predictor.demos, typed)
     return messages
 
 
-def _placeholder(name: str, messages: str) -> str:
+def _text(content: str | list[dict[str, Any]]) -> str:
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+
+
+def _stand_in(annotation: Any, text: str) -> str:
+    """The text, as what DSPy takes for a value: of an image only a URL."""
+    return f"data:{text}" if annotation is dspy.Image else text
+
+
+def _placeholder(name: str, messages: str, annotation: Any) -> str:
     """`{{name}}`, made longer until the messages hold none by chance."""
     inside = name
     while f"{{{{{inside}}}}}" in messages:
         inside += "_"
-    return f"{{{{{inside}}}}}"
+    return _stand_in(annotation, f"{{{{{inside}}}}}")
 
 
 def _vector(
@@ -133,8 +197,11 @@ def _vector(
     if any(field not in gold for field in signature.output_fields):
         return None
     messages = _messages(predictor, adapter, {field: inputs.get(field) for field in signature.input_fields})
-    if not all(isinstance(message["content"], str) for message in messages):
-        return None  # the row holds DSPy's marker of custom types, which splits a message into parts
+    if CUSTOM_TYPE_START_IDENTIFIER in json.dumps([inputs, outputs], ensure_ascii=False):
+        return None  # it splits a message into parts, as only an image does
+    images = [inputs[field] for field, info in signature.input_fields.items() if info.annotation is dspy.Image]
+    if any(len(str(image)) > VECTOR_CHARACTERS for image in images):
+        return None
     response = adapter.format_assistant_message_content(signature, gold)
     try:
         parsed = adapter.parse(signature, response)
@@ -145,16 +212,25 @@ def _vector(
         "inputs": {field: inputs.get(field) for field in signature.input_fields},
         "messages": messages,
         "response": response,
-        "outputs": {field: parsed[field] for field in signature.output_fields},
+        "outputs": {field: plain(parsed[field]) for field in signature.output_fields},
     }
 
 
 def _type(annotation: Any) -> dict[str, Any]:
+    if annotation is dspy.Image:  # as a caller gives it, not as DSPy keeps it
+        return {"schema": {"type": "string", "format": "uri"}}
+    if annotation is dspy.History:
+        messages = {"type": "array", "items": {"type": "object"}}
+        return {"schema": {"type": "object", "properties": {"messages": messages}, "required": ["messages"]}}
     return {"schema": TypeAdapter(annotation).json_schema()}
 
 
 def _render_rule(annotation: Any) -> str:
-    if annotation is str or (get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str)):
+    if annotation is dspy.Image:
+        return "image"
+    if annotation in (str, date, datetime) or (
+        get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str)
+    ):
         return "text"
     if annotation in (int, float, bool) or get_origin(annotation) is Literal:
         return "scalar"
@@ -166,9 +242,17 @@ def _parse_rule(annotation: Any) -> dict[str, Any]:
     nullable = type(None) in members
     if get_origin(annotation) is Literal:
         return {"parse": "choice", "choices": list(get_args(annotation)), "nullable": False}
+    if _is_moment(annotation):
+        return {"parse": "moment", "nullable": nullable}
     # DSPy gives the text of a nullable union with str as it is: "None" stays a string, "5" too.
     as_text = annotation is str or (nullable and str in members)
     return {"parse": "text" if as_text else "json", "nullable": nullable}
+
+
+def _is_moment(annotation: Any) -> bool:
+    """Whether it is a date or datetime, or None beside one."""
+    members = get_args(annotation) if _is_union(annotation) else (annotation,)
+    return all(member in (date, datetime, type(None)) for member in members)
 
 
 def _is_union(annotation: Any) -> bool:

@@ -326,7 +326,9 @@ class _Reader:
 
 def example_key(example: Any) -> str:
     """The digest of the row that a dspy.Example was made of: DSPy copies examples, so their identity does not hold."""
-    return row_digest(example.toDict())
+    from dspy_operator.runner.values import plain_fields  # brings DSPy, which whoever only reads rows does not need
+
+    return row_digest(plain_fields(example))
 
 
 def _of_cells(coerce: Coerce) -> Coerce:

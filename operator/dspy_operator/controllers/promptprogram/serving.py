@@ -69,7 +69,7 @@ def serve(
         dataset: what the rows came to when they were validated last.
     """
     spec = program.spec
-    digest = program_digest(spec.program, spec.adapter, spec.metric, spec.target.request)
+    digest = program_digest(spec.program, spec.adapter, spec.metric, spec.target.request, spec.types)
     pin = spec.revision.name if spec.revision else None
     shelf, baseline = _baseline(seen, shelf, validated, said)
     candidates, shelf = promotion.collect(seen.runs, seen.channels, shelf)

@@ -100,7 +100,7 @@ def subject_of(program: PromptProgram, rows: str) -> str:
     spec = program.spec
     dataset = spec.dataset.document()
     dataset["source"].pop("inline", None)  # `rows` is its digest
-    program_part = program_digest(spec.program, spec.adapter, spec.metric, spec.target.request)
+    program_part = program_digest(spec.program, spec.adapter, spec.metric, spec.target.request, spec.types)
     return digest({"program": program_part, "dataset": dataset, "rows": rows})
 
 

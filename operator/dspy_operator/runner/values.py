@@ -1,0 +1,60 @@
+"""Values on their way to DSPy and back: rows hold JSON, DSPy wants an Image or a History and answers with dates and objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import dspy
+from pydantic import BaseModel
+
+from dspy_operator.api.signature_types import iso
+
+
+def input_fields(program: Any) -> dict[str, Any]:
+    """The input fields of a module's predictors by name; what a module is called with is among them."""
+    fields: dict[str, Any] = {}
+    for predictor in program.predictors():
+        fields = dict(predictor.signature.input_fields) | fields
+    return fields
+
+
+def for_dspy(fields: Mapping[str, Any], values: Mapping[str, object]) -> dict[str, Any]:
+    """A row's inputs as DSPy takes them; `typed` in program.py does the same.
+
+    Dates and objects stay JSON: the message is the same, and a trace reads better.
+
+    Args:
+        fields: input fields of a dspy.Signature, or of several.
+        values: field -> JSON, as the types of the signature coerced it.
+    """
+    made = dict(values)
+    for name, field in fields.items():
+        if name in made and field.annotation is dspy.Image:
+            made[name] = dspy.Image(made[name])
+        if name in made and field.annotation is dspy.History:
+            messages: Any = made[name]
+            made[name] = dspy.History(messages=[for_dspy(fields, message) for message in messages["messages"]])
+    return made
+
+
+def plain(value: object) -> Any:
+    """What DSPy answered with, or was given, as JSON: dates as ISO 8601 text, objects as mappings, an image as its URL."""
+    match value:
+        case dspy.Image(url=url):
+            return url
+        case BaseModel():
+            return {name: plain(getattr(value, name)) for name in type(value).model_fields}
+        case date():
+            return iso(value)
+        case Mapping():
+            return {name: plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+    return value
+
+
+def plain_fields(source: Any) -> dict[str, Any]:
+    """The fields of a dspy.Example or dspy.Prediction as JSON."""
+    return {name: plain(value) for name, value in source.items()}
