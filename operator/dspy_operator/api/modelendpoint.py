@@ -270,7 +270,11 @@ class AccessNamespaces(ApiModel):
 class Access(ApiModel):
     """Who may use the endpoint."""
 
-    namespaces: AccessNamespaces = spec_field(CONTROL, "Namespaces whose runs and programs may name it.")
+    namespaces: AccessNamespaces = spec_field(
+        CONTROL,
+        "Namespaces whose runs and programs may name it. An OpenAI endpoint with an API key is for its own namespace only: no pod mounts a "
+        "Secret of another one.",
+    )
 
 
 _PODS = "(has(self.scaling) ? self.scaling.maxReplicas : has(self.replicas) ? self.replicas : 1)"

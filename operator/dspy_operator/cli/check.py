@@ -9,9 +9,11 @@ from pathlib import Path
 
 from dspy_operator.api.fields import GROUP
 from dspy_operator.api.objects import Kind, OptimizationRun, PromptProgram, field_path
+from dspy_operator.api.promptprogram import EndpointRef
 from dspy_operator.cli.findings import Finding, Severity
 from dspy_operator.cli.local import Local, Options, owner_of, prepare_program, prepare_run_of
 from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, Place, survey_manifests
+from dspy_operator.contract.access import closed
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.exits import EXIT_OF, Exit, Reason, RunFailed
 
@@ -125,6 +127,10 @@ class _Check:
         program = self._manifests.programs.get((namespace, name))
         if program is None or not all(found) or ObjectId.of(program) in self._wrong:
             return
+        if refused := list(self._not_let_in(run, program)):
+            for failure in refused:
+                self._add(run, failure)
+            return
         with tempfile.TemporaryDirectory() as folder:
             options = replace(self._options, output=Path(folder), estimate=True)
             try:
@@ -135,6 +141,22 @@ class _Check:
             result = _estimated(local)
         if result.exit:
             self._add(run, _failure(result))
+
+    def _not_let_in(self, run: OptimizationRun, program: PromptProgram) -> Iterator[RunFailed]:
+        """Endpoints of other namespaces that are closed to the run; as in a cluster, the program's target is its task."""
+        roles = run.spec.endpoints
+        named: dict[str, EndpointRef] = {
+            f"spec.endpoints.{role}.name": endpoint
+            for role in (type(roles).model_fields if roles is not None else ())
+            if (endpoint := getattr(roles, role)) is not None
+        }
+        if roles is None or roles.task is None:
+            named["spec.target.endpoint.name"] = program.spec.target.endpoint
+        for path, by_name in named.items():
+            key = (by_name.namespace or run.metadata.namespace, by_name.name)
+            if (why := closed(self._manifests.endpoints[key], run.metadata.namespace)) is not None:
+                message = f"ModelEndpoint {'/'.join(key)} {why}"
+                yield RunFailed(Reason.ENDPOINT_NOT_ALLOWED, message, path=path)
 
     def _look_for(self, by: Kind, path: FieldPath, kind: str, namespace: str, name: str) -> bool:
         """Whether a named object is there and right; one that no file holds may be in the cluster."""

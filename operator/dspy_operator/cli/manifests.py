@@ -37,7 +37,9 @@ from dspy_operator.api.objects import (
     Problem,
     PromptProgram,
     parse_object,
+    values_not_yet,
 )
+from dspy_operator.api.unsupported import PREFIX
 from dspy_operator.contract.exits import Reason, RunFailed
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -578,7 +580,7 @@ class _Reading:
             return
         doubtful = {fault.problem.path for fault in data.faults}
         problems = [
-            _Fault(_start_of(node, problem.path), _with_suggestion(problem))
+            _Fault(_start_of(node, problem.path), _with_suggestion(problem, document))
             for problem in self._take(document, Origin(file, node.start_mark.line + 1), node)
             if not any(problem.path[:depth] in doubtful for depth in range(len(problem.path) + 1))
         ]
@@ -697,16 +699,26 @@ def _found(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _with_suggestion(problem: Problem) -> Problem:
-    unknown, separator, allowed = problem.message.partition("unknown field; allowed: ")
-    if unknown or not separator:
+_ALLOWED = re.compile(r"unknown field; allowed: (?P<fields>.*)|must be one of (?P<values>.*), found (?P<found>\".*\")")
+
+
+def _with_suggestion(problem: Problem, document: Mapping[str, Any]) -> Problem:
+    """The nearest of what is allowed, and which values nobody should try next: they would be refused too."""
+    match = _ALLOWED.fullmatch(problem.message)
+    if match is None:
         return problem
-    return Problem(problem.path, problem.message + _did_you_mean(str(problem.path[-1]), allowed.split(", ")))
+    word = str(problem.path[-1]) if match["found"] is None else json.loads(match["found"])
+    allowed = re.findall(r"[\w.:/-]+", match["fields"] or match["values"])
+    later = values_not_yet(problem.path, document)
+    note = f" ({PREFIX}{', '.join(later)})" if later else ""
+    return Problem(problem.path, problem.message + note + _did_you_mean(word, allowed))
 
 
 def _did_you_mean(word: str, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, allowed, n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""
+    """Near in letters; `max_tokens` and `jsonl` are maxTokens and JSONL in the spelling of another place."""
+    plain = {re.sub(r"[-_ ]", "", each).lower(): each for each in allowed}
+    close = difflib.get_close_matches(re.sub(r"[-_ ]", "", word).lower(), plain, n=1)
+    return f'; did you mean "{plain[close[0]]}"?' if close else ""
 
 
 def _of_type(kind: type[_T], objects: Mapping[ObjectId, object]) -> dict[Key, _T]:

@@ -190,7 +190,7 @@ ROWS_OF_TABLE = [
             ProgramReason.INVALID_DATASET,
             lambda c: c.apply_program({"dataset.source.inline": REMOVED}),
             ("Accepted", "False"),
-            "spec.dataset.source: type is Inline: inline is required",
+            "spec.dataset.source.inline: type is Inline: inline is required",
             stalled=True,
             recovers=_edit({}),
         ),
