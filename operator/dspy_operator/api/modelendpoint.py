@@ -291,6 +291,7 @@ class ModelEndpointSpec(ApiModel):
             cel=f"{_PODS} <= 1 || !has(self.provider.ollama) || !has(self.provider.ollama.cache) || !has({_CLAIM}) || "
             f"has({_CLAIM}.accessModes) && {_CLAIM}.accessModes.exists(mode, mode == 'ReadWriteMany')",
             message=_SHARED_CACHE,
+            field=".provider.ollama.cache.persistentVolumeClaim",
         ),
     )
 

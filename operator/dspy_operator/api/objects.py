@@ -129,9 +129,25 @@ def parse_object(document: Mapping[str, Any]) -> Kind:
         raise InvalidObject(tuple(_problem(detail, document) for detail in error.errors(include_url=False))) from None
 
 
+def model_at(path: tuple[str | int, ...], document: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The model of what stands at a path; None where that is no model."""
+    model: type[BaseModel] | None = KINDS[document["kind"]]
+    parts = iter(path)
+    for part in parts:
+        if isinstance(part, int):
+            continue
+        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == part), None) if model else None
+        if field is None:
+            return None
+        model = _model_of(field.annotation)
+        if _is_map(field.annotation):
+            next(parts, None)  # the key: anybody's word
+    return model
+
+
 def values_not_yet(path: tuple[str | int, ...], document: Mapping[str, Any]) -> tuple[str, ...]:
     """What the schema allows at a path and is refused as not supported yet."""
-    model = _model_at(path[:-1], document)
+    model = model_at(path[:-1], document)
     entries = unsupported.of(tuple(base.__name__ for base in model.__mro__)) if model is not None else ()
     return tuple(value for entry in entries if entry.field == path[-1] for value in entry.values)
 
@@ -195,7 +211,7 @@ _OWN_ERRORS = frozenset(
 
 def _allowed_here(path: tuple[str | int, ...], document: Mapping[str, Any]) -> str:
     """What could be written instead of an unknown field: `; allowed: type, single`."""
-    model = _model_at(path[:-1], document)
+    model = model_at(path[:-1], document)
     if model is None:
         return ""
     return "; allowed: " + ", ".join(sorted(f.alias or n for n, f in model.model_fields.items()))
@@ -206,26 +222,10 @@ def _field_meant(path: tuple[str | int, ...], message: str, document: Mapping[st
 
     A validator of several fields stands at their model; the rule that says the same to the API server knows the field.
     """
-    model = _model_at(path, document)
+    model = model_at(path, document)
     rules = model.rules() if model is not None and issubclass(model, ApiModel) else ()
     field = next((rule.field for rule in rules if rule.field is not None and rule.says(message)), "")
-    return (field.removeprefix("."),) if field else ()
-
-
-def _model_at(path: tuple[str | int, ...], document: Mapping[str, Any]) -> type[BaseModel] | None:
-    """The model of what stands at a path; None where that is no model."""
-    model: type[BaseModel] | None = KINDS[document["kind"]]
-    parts = iter(path)
-    for part in parts:
-        if isinstance(part, int):
-            continue
-        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == part), None) if model else None
-        if field is None:
-            return None
-        model = _model_of(field.annotation)
-        if _is_map(field.annotation):
-            next(parts, None)  # the key: anybody's word
-    return model
+    return tuple(field.split(".")[1:])
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

@@ -12,7 +12,14 @@ from dspy_operator.api.objects import Kind, OptimizationRun, PromptProgram, fiel
 from dspy_operator.api.promptprogram import EndpointRef
 from dspy_operator.cli.findings import Finding, Severity
 from dspy_operator.cli.local import Local, Options, owner_of, prepare_program, prepare_run_of
-from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, Place, survey_manifests
+from dspy_operator.cli.manifests import (
+    FieldPath,
+    Manifests,
+    ObjectId,
+    Place,
+    did_you_mean,
+    survey_manifests,
+)
 from dspy_operator.contract.access import closed
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.exits import EXIT_OF, Exit, Reason, RunFailed
@@ -40,7 +47,7 @@ def check(paths: Sequence[Path], output: Path) -> Checked:
     """Check every object of these files, and write each right program's baseline revision into `output`."""
     manifests, problems = survey_manifests(paths)
     checked = Checked(list(map(Finding.of, problems)))
-    checked.findings += _not_looked_at(manifests, paths)
+    checked.findings += _not_looked_at(manifests, all_read=not problems)
     check_ = _Check(Options(paths, output), manifests, checked)
     for program in manifests.programs.values():
         check_.program(program)
@@ -49,11 +56,11 @@ def check(paths: Sequence[Path], output: Path) -> Checked:
     return checked
 
 
-def _not_looked_at(manifests: Manifests, paths: Sequence[Path]) -> Iterator[Finding]:
+def _not_looked_at(manifests: Manifests, *, all_read: bool) -> Iterator[Finding]:
     ignored = ", ".join(f"{kind} ({count})" for kind, count in sorted(manifests.ignored.items()))
     if ignored:
         yield Finding(Severity.NOTICE, "Ignored", f"not of {GROUP}: {ignored}")
-    if not manifests.origins:
+    if all_read and not manifests.origins:
         where = ", ".join(manifests.sources)
         yield Finding(Severity.ERROR, Reason.INVALID_MANIFEST.value, f"there is no object of {GROUP} in {where}")
 
@@ -162,7 +169,9 @@ class _Check:
         """Whether a named object is there and right; one that no file holds may be in the cluster."""
         wanted = ObjectId(kind, namespace, name)
         if wanted not in self._manifests.origins:
+            here = [of.name for of in self._manifests.origins if of[:2] == wanted[:2]]
             message = f"{kind} {namespace}/{name} is in none of these files: what depends on it was not checked"
+            message += did_you_mean(name, here)
             reason = Reason.PROGRAM_NOT_FOUND if kind == "PromptProgram" else Reason.ENDPOINT_NOT_FOUND
             identity = ObjectId.of(by)
             self._wrong.add(identity)

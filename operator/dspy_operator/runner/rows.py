@@ -20,6 +20,8 @@ _BOM = b"\xef\xbb\xbf"
 _SHOWN = 5
 _NAMED_COLUMNS = 20
 _WHY_CHARACTERS = 200
+_SHOWN_CHARACTERS = 30
+"""Of a line that is no JSON."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,11 @@ def _parsed(text: bytes) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start + 1}") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from error
+        found = error.doc[error.pos : error.pos + _SHOWN_CHARACTERS]
+        raise ValueError(
+            f"not JSON: {error.msg} at character {error.pos + 1}"
+            + (f", found {json.dumps(found, ensure_ascii=False)}" if found else "")
+        ) from error
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
