@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import re
 import ssl
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +20,14 @@ from dspy_operator.api.resources import RESOURCES
 from dspy_operator.contract.exits import RunFailed
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
 from dspy_operator.contract.runspec import Paths
-from dspy_operator.controllers.modelendpoint import decide as endpoint_room
-from dspy_operator.controllers.optimizationrun.controller import OptimizationRunController
-from dspy_operator.controllers.promptprogram.decide import decide as decide_program
-from dspy_operator.controllers.promptprogram.seen import Seen as ProgramSeen
-from dspy_operator.engine.plan import Key, Settings
 from tests.controlplane.processes import ControlPlane
+from tests.fuzz.lives import PRICES, lived
 from tests.fuzz.objects import an_object, schemas
+from tests.fuzz.refusals import pathless_causes
 from tests.integration.acceptance import LONG, RESULTS, source_digest
 from tests.integration.crd.conftest import cluster, control_plane
 from tests.integration.crd.rule_cases import cases
-from tests.unit.optimizationrun.cluster import Cluster
-from tests.unit.written import a_program, an_endpoint, endpoint, program, run
+from tests.unit.written import endpoint, program, run
 
 __all__ = ["cluster", "control_plane"]
 
@@ -42,8 +36,7 @@ SEEDS = json.loads((Path(__file__).parent / "seeds.json").read_text("utf-8"))
 BLOCKS = 40 if LONG else 1
 PER_BLOCK = 250
 IN_FLIGHT = 24
-NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
-SETTINGS = Settings(runner_image="runner:1", operator_image="operator:1")
+Body = dict[str, Any]
 AROUND = Surroundings(data_path="/data/rows", paths=Paths(journal="/j", out="/o", control="/c"), dataset_digest="v1:d")
 KINDS = {
     resource.kind: f"{'namespaces/default/' if resource.namespaced else ''}{resource.plural}" for resource in RESOURCES
@@ -52,7 +45,19 @@ KINDS = {
 NOT_THERE_YET = {kind for kind in KINDS if any(entry.field is None for entry in unsupported.of((f"{kind}Spec",)))}
 """Kinds that are refused as a whole."""
 SCHEMAS = schemas()
-_PATH = re.compile(r"(metadata|spec|apiVersion|kind|name)")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the API server says of an object."""
+
+    seed: int
+    how: str
+    """The object was made."""
+    document: Body
+    code: int
+    said: Body
+    """The object as it would be kept, or why it is refused."""
 
 
 @dataclass
@@ -60,6 +65,8 @@ class Seen:
     """What a block of objects came to."""
 
     answers: Counter[str] = field(default_factory=Counter)
+    reached: Counter[str] = field(default_factory=Counter)
+    """How far those came that were taken."""
     wrong: list[tuple[int, str, str]] = field(default_factory=list)
     """(seed, what, why)"""
 
@@ -70,7 +77,7 @@ def test_no_object_gets_past_a_promise(cluster: ControlPlane, kind: str, block: 
     if LONG and _on_record(kind, block):
         return
     seeds = [*range(block * PER_BLOCK, (block + 1) * PER_BLOCK), *(SEEDS.get(kind, ()) if block == 0 else ())]
-    seen = asyncio.run(_judged(cluster, kind, seeds))
+    seen = _judged(asyncio.run(_answered(cluster, kind, seeds)))
     assert seen.wrong == [], f"{len(seen.wrong)} of {len(seeds)}"
     if kind in NOT_THERE_YET:
         assert seen.answers["taken"] == 0
@@ -80,10 +87,11 @@ def test_no_object_gets_past_a_promise(cluster: ControlPlane, kind: str, block: 
         _record(kind, block, seen)
 
 
-async def _judged(cluster: ControlPlane, kind: str, seeds: list[int]) -> Seen:
-    seen = Seen()
+async def _answered(cluster: ControlPlane, kind: str, seeds: list[int]) -> list[Answer]:
+    """What the API server says of the object of each seed."""
     good = [case.keeps["spec"] for case in cases() if case.kind == kind]
     context = ssl.create_default_context(cafile=str(cluster.authority))
+    answers: list[Answer] = []
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=context, limit=IN_FLIGHT),
         headers={"Authorization": f"Bearer {cluster.token}", "Content-Type": "application/json"},
@@ -94,11 +102,7 @@ async def _judged(cluster: ControlPlane, kind: str, seeds: list[int]) -> Seen:
         async def one(seed: int) -> None:
             how, document = an_object(kind, SCHEMAS[kind], seed, good)
             async with session.post(f"{url}?dryRun=All&fieldValidation=Strict", data=json.dumps(document)) as answer:
-                code, said = answer.status, await answer.json()
-            seen.answers[how] += 1
-            seen.answers["taken" if code == 201 else "refused"] += 1
-            broken = await _broken_promises(kind, document, code, said)
-            seen.wrong.extend((seed, what, why) for what, why in broken)
+                answers.append(Answer(seed, how, document, answer.status, await answer.json()))
 
         waiting = iter(seeds)
 
@@ -107,17 +111,25 @@ async def _judged(cluster: ControlPlane, kind: str, seeds: list[int]) -> Seen:
                 await one(seed)
 
         await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    return sorted(answers, key=lambda answer: answer.seed)
+
+
+def _judged(answers: list[Answer]) -> Seen:
+    seen = Seen()
+    for answer in answers:
+        seen.answers[answer.how] += 1
+        seen.answers["taken" if answer.code == 201 else "refused"] += 1
+        seen.wrong.extend((answer.seed, what, why) for what, why in _broken_promises(answer, seen.reached))
     return seen
 
 
-async def _broken_promises(
-    kind: str, document: dict[str, Any], code: int, said: dict[str, Any]
-) -> list[tuple[str, str]]:
+def _broken_promises(answer: Answer, reached: Counter[str]) -> list[tuple[str, str]]:
     broken = []
+    code, said, document = answer.code, answer.said, answer.document
     if code not in (201, 400, 422):
         broken.append(("the API server failed", f"{code}: {said}"[:500]))
-    elif code != 201 and not _names_a_path(said):
-        broken.append(("a refusal without a path", str(said["message"])[:500]))
+    elif code != 201 and (pathless := pathless_causes(document, said)):
+        broken.append(("a refusal without a path", "; ".join(pathless)[:500]))
     try:
         typed = parse_object(document)
     except InvalidObject as invalid:
@@ -130,36 +142,32 @@ async def _broken_promises(
         return [*broken, ("the models failed", f"{type(error).__name__}: {error}"[:300])]
     if code != 201:
         return [*broken, ("refused by the API server, taken by the models", str(said["message"])[:300])]
-    try:
-        await _used(kind, document, typed)
-    except RunFailed as failure:
-        if not failure.path:
-            broken.append(("resolve refuses without a path", failure.message[:300]))
-    except Exception as error:  # the promise is that there is none
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else ""
-        broken.append(
-            ("an object that was taken crashes the operator", f"{type(error).__name__}: {error} {where}"[:400])
-        )
+    for what, use in (("resolve", _resolved), ("its life", _lived)):
+        try:
+            reached[use(typed, said)] += 1
+        except RunFailed as failure:
+            reached[f"{what}: {failure.reason}"] += 1
+            if not failure.path:
+                broken.append(("resolve refuses without a path", failure.message[:300]))
+        except Exception as error:  # the promise is that there is none
+            broken.append((f"an object that was taken breaks {what}", f"{_whereabouts(error)}"[:400]))
     return broken
 
 
-def _names_a_path(said: dict[str, Any]) -> bool:
-    causes = (said.get("details") or {}).get("causes") or []
-    return any(cause.get("field") for cause in causes) or _PATH.search(said["message"]) is not None
+def _whereabouts(error: Exception) -> str:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else ""
+    return f"{type(error).__name__}: {error} {where}"
 
 
-async def _used(kind: str, document: dict[str, Any], typed: Kind) -> None:
-    """What an operator does with an object that it sees for the first time."""
-    body = {**document, "metadata": {**document["metadata"], "namespace": "team-a", "uid": "u", "generation": 1}}
+def _resolved(typed: Kind, _: Body) -> str:
+    """Whatever is resolved of it, in surroundings that have what it names."""
     match typed:
         case ModelEndpoint():
-            endpoint_room.decide(endpoint_room.Seen(body), SETTINGS, NOW)
             resolve(run(), program(), {"default/qwen": typed}, _around("default/qwen"))
         case PromptProgram():
-            decide_program(ProgramSeen(body, NOW, SETTINGS))
             resolve_validation(typed, AROUND)
             target = typed.spec.target.endpoint
             key = f"{target.namespace or 'default'}/{target.name}"
@@ -170,30 +178,20 @@ async def _used(kind: str, document: dict[str, Any], typed: Kind) -> None:
             for role in type(roles).model_fields if roles is not None else ():
                 if (named := getattr(roles, role)) is not None:
                     keys.add(f"{named.namespace or 'default'}/{named.name}")
-            priced = {"pricing": {"currency": "USD", "input": "1", "output": "1"}}
-            endpoints = {key: endpoint(priced) for key in keys}
+            endpoints = {key: endpoint(PRICES) for key in keys}
             resolve(typed, program(), endpoints, AROUND)
             control_of(typed, endpoints)
-            await _decided(document)
-    assert kind == typed.kind
+    return "resolved"
+
+
+def _lived(typed: Kind, body: Body) -> str:
+    return f"life: {lived(typed, body)}"
 
 
 def _around(key: str) -> Surroundings:
     return Surroundings(
         data_path="/data/rows", paths=AROUND.paths, dataset_digest="v1:d", urls={key: "http://127.0.0.1:11434/v1"}
     )
-
-
-async def _decided(document: dict[str, Any]) -> None:
-    """A pass of the run's room, in a world that has its program and endpoint."""
-    world = Cluster()
-    name = document["spec"]["programRef"]["name"]
-    for known, called in ((a_program(), name), (an_endpoint(), "qwen")):
-        world.apply({**known, "metadata": {"name": called}})
-    world.apply(document)
-    world.cache.update(world.server)
-    controller: OptimizationRunController = world.operator.runs
-    await controller.reconcile(Key("OptimizationRun", "team-a", document["metadata"]["name"]), world)
 
 
 @functools.cache
@@ -209,7 +207,8 @@ def _on_record(kind: str, block: int) -> bool:
 def _record(kind: str, block: int, seen: Seen) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     first = block * PER_BLOCK
-    line = {"kind": kind, "block": block, "seeds": [first, first + PER_BLOCK - 1], **seen.answers, "passed": True}
+    line = {"kind": kind, "block": block, "seeds": [first, first + PER_BLOCK - 1], **seen.answers}
+    line |= {"reached": dict(sorted(seen.reached.items())), "passed": True}
     with (RESULTS / "fuzz.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({**line, "sources": source_digest()}) + "\n")
 

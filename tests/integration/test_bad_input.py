@@ -314,7 +314,7 @@ def test_all_mistakes_of_a_manifest_are_told_at_once(tmp_path: Path) -> None:
 
         place.change(optimizer={"type": "GEPA", "gepa": {}, "miproV2": {}}, program={}, run={})
         done = place.run()
-        want = "spec.optimizer: miproV2 is set, but type is GEPA: remove it or change type"
+        want = "spec.optimizer.miproV2: miproV2 is set, but type is GEPA: remove it or change type"
         assert (done.code, done.stderr.split("OptimizationRun/run: ")[1]) == (64, f"{want}\n")
         (place.manifests / "all.yaml").write_text("kind: [OptimizationRun\n")
         broken = place.run()

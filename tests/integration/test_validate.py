@@ -160,6 +160,35 @@ def test_what_only_the_cluster_has_is_a_warning_and_foreign_kinds_are_named_once
     assert found[0]["message"] == "not of dspy-operator.io: Deployment (2)"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "want"),
+    [
+        pytest.param({}, "may be used from its own namespace only; spec.access.namespaces.from: All opens it to team", id="closed"),
+        pytest.param({"from": "Same"}, "may be used from its own namespace only", id="closed in words"),
+        pytest.param({"from": "All"}, None, id="open"),
+    ],
+)  # fmt: skip
+def test_an_endpoint_of_another_namespace_lets_the_run_in(
+    tmp_path: Path, endpoint: dict[str, str], want: str | None
+) -> None:
+    """As in the cluster: where a run names no task of its own, it is the program's target that is closed: EndpointNotAllowed."""
+    folder = tmp_path / "x"
+    folder.mkdir()
+    objects = Case(EVALUATE).objects()
+    rows, model, program, run = objects
+    for each in (rows, program, run):
+        each["metadata"]["namespace"] = "team"
+    program["spec"]["target"]["endpoint"]["namespace"] = "default"
+    if endpoint:
+        model["spec"]["access"] = {"namespaces": endpoint}
+    (folder / "all.yaml").write_text(yaml.safe_dump_all(objects, sort_keys=False))
+    code, found = findings(folder)
+    assert code == (64 if want else 0)
+    told = [(each["reason"], each["kind"], each["path"]) for each in found]
+    assert told == ([("EndpointNotAllowed", "PromptProgram", "spec.target.endpoint.name")] if want else [])
+    assert want is None or want in found[0]["message"]
+
+
 def _jsonl(case: Case) -> str:
     return "".join(json.dumps(row) + "\n" for row in case.rows())
 

@@ -56,7 +56,7 @@ def test_both_say_it_in_the_same_words(case: Case) -> None:
         else:
             assert f": {message}" in case.server
             # Of an entry of a map: `nodes[reply]` to the API server.
-            assert path in re.sub(r"\[([A-Za-z]\w*)\]", r".\1", case.server)
+            assert f"{path}: " in re.sub(r"\[([A-Za-z]\w*)\]", r".\1", case.server)
 
 
 def is_not_supported_yet(said: str) -> bool:
@@ -115,6 +115,21 @@ def test_bounds_are_compared_as_numbers() -> None:
 
 def test_a_duration_is_above_zero_where_a_digit_of_it_is() -> None:
     assert above_zero_rule("wallClock").cel == "!has(self.wallClock) || self.wallClock.matches('[1-9]')"
+
+
+@pytest.mark.parametrize(
+    ("message", "computed", "said", "want"),
+    [
+        pytest.param("cost must not be negative", False, "cost must not be negative", True, id="a text"),
+        pytest.param("cost must not be negative", False, "calls must not be negative", False, id="another text"),
+        pytest.param("'type is ' + self.type + ': remove it'", True, "type is F1: remove it", True, id="with a value"),
+        pytest.param("'no ' + self.type", True, "no F1", True, id="with a value at its end"),
+        pytest.param("'it\\'s ' + self.type + '.'", True, "it's F1.", True, id="with a quote"),
+        pytest.param("'no ' + self.type", True, "no ", False, id="without its value"),
+    ],
+)
+def test_a_rule_knows_its_words(message: str, computed: bool, said: str, want: bool) -> None:
+    assert Rule(id="a", cel="true", message=message, computed=computed).says(said) == want
 
 
 def test_a_computed_message_is_an_expression_and_a_plain_one_a_text() -> None:

@@ -28,7 +28,7 @@ TABLE = {
     51: {"Stopped"},
     52: {"VerifyFailed"},
     53: {"ModelAnswersUnusable"},
-    64: {"InvalidManifest", "ProgramNotFound", "EndpointNotFound"},
+    64: {"InvalidManifest", "ProgramNotFound", "EndpointNotFound", "EndpointNotAllowed"},
     70: {"InternalError"},
 }
 """The contract's table; a number never changes its meaning."""

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from dspy_operator.api.unsupported import NOT_YET
 from dspy_operator.cli import manifests as manifests_module
 from dspy_operator.cli.manifests import ManifestError, Manifests, ObjectId, one_run, read_manifests
 from dspy_operator.contract.exits import Exit
@@ -93,6 +94,12 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
 
 def complaints(error: pytest.ExceptionInfo[ManifestError]) -> list[str]:
     return [str(problem) for problem in error.value.problems]
+
+
+def not_yet(model: str, field: str) -> str:
+    """What is said of values that would be refused next; nothing once they are all built."""
+    values = [value for entry in NOT_YET if (entry.model, entry.field) == (model, field) for value in entry.values]
+    return f" (not supported yet: {', '.join(values)})" if values else ""
 
 
 # What is read
@@ -438,6 +445,74 @@ def test_a_config_map_is_located_by_its_identity(read: Read) -> None:
                 'allowed: bootstrapFewShot, bootstrapFewShotWithRandomSearch, copro, gepa, inferRules, labeledFewShot, miproV2, simba, stages, type; did you mean "bootstrapFewShot"?'
             ],
             id="a field with a typing error",
+        ),
+        pytest.param(
+            RUN.replace("optimizer:\n    type: Evaluate", "optimizer: Evaluate").replace(
+                "  budget:\n    calls: 10", "  budget: 10"
+            ),
+            [
+                'x/a.yaml:7: OptimizationRun/fast: spec.optimizer: must be a mapping, found "Evaluate": write {type: Evaluate}',
+                "x/a.yaml:9: OptimizationRun/fast: spec.budget: must be a mapping, found 10; its fields: calls, cost, tokens, wallClock",
+            ],
+            id="a text or a number where a mapping is wanted",
+        ),
+        pytest.param(
+            RUN.replace("name: triage", "name: triage, namespace: b"),
+            [
+                "x/a.yaml:6: OptimizationRun/fast: spec.programRef.namespace: unknown field; allowed: name; "
+                "what it names is in this object's own namespace"
+            ],
+            id="a namespace of what has none",
+        ),
+        pytest.param(
+            RUN.replace("name: fast", "name: fast.1").replace("budget:", "deadlines: {pending: 1d}\n  budget:"),
+            [
+                'x/a.yaml:4: OptimizationRun/fast.1: metadata.name: must match ^[a-z]([-a-z0-9]*[a-z0-9])?$, found "fast.1": '
+                'a-z, 0-9 and "-", a letter first',
+                "x/a.yaml:10: OptimizationRun/fast.1: spec.deadlines.pending: must match "
+                '^([0-9]{1,5}(h|m|s|ms)){1,4}$, found "1d": numbers with h, m, s or ms, such as 1h30m; a day is 24h',
+            ],
+            id="patterns, in words",
+        ),
+        pytest.param(
+            RUN.replace("budget:", "mode: no\n  budget:"),
+            [
+                "x/a.yaml:10: OptimizationRun/fast: spec.mode: no without quotes is false to kubectl: put it in quotes, or write false",
+                'x/a.yaml:10: OptimizationRun/fast: spec.mode: must be one of Run, Estimate, found "no"',
+            ],
+            id="a boolean where one of some words is wanted",
+        ),
+        pytest.param(
+            "kind: X\nspec: {type: list[str]}\n",
+            ['x/a.yaml:2:18: "," or "}" is expected: put a text with "[" in it in quotes'],
+            id="brackets in a text",
+        ),
+        pytest.param(
+            RUN.replace("budget:", "budget:\n    wall_clock: 1h"),
+            [
+                "x/a.yaml:11: OptimizationRun/fast: spec.budget.wall_clock: unknown field; "
+                'allowed: calls, cost, tokens, wallClock; did you mean "wallClock"?'
+            ],
+            id="a field as Python spells it",
+        ),
+        pytest.param(
+            PROGRAM.replace("format: JSONL", "format: jsonl"),
+            [
+                'x/a.yaml:23: PromptProgram/triage: spec.dataset.format: must be one of JSONL, JSON, CSV, found "jsonl"'
+                + not_yet("Dataset", "format")
+                + '; did you mean "JSONL"?'
+            ],
+            id="a value in lower case",
+        ),
+        pytest.param(
+            RUN.replace("type: Evaluate", "type: Evaluation").replace("budget:", "stop: Halt\n  budget:"),
+            [
+                "x/a.yaml:8: OptimizationRun/fast: spec.optimizer.type: must be one of Evaluate, LabeledFewShot, "
+                "BootstrapFewShot, BootstrapFewShotWithRandomSearch, MIPROv2, GEPA, COPRO, SIMBA, InferRules, Stages, "
+                'found "Evaluation"' + not_yet("Optimizer", "type") + '; did you mean "Evaluate"?',
+                'x/a.yaml:10: OptimizationRun/fast: spec.stop: must be one of Finish, Cancel, found "Halt"',
+            ],
+            id="values that there are not",
         ),
         pytest.param(
             "- a\n- b\n",

@@ -15,12 +15,12 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a provider has the member of its type": (
         {"provider": OLLAMA},
         {"provider": {"type": "Ollama"}},
-        ["spec.provider: type is Ollama: ollama is required"],
+        ["spec.provider.ollama: type is Ollama: ollama is required"],
     ),
     "and no other": (
         {"provider": OLLAMA},
         {"provider": {**OLLAMA, "openai": {"baseURL": "http://a/v1", "model": "m"}}},
-        ["spec.provider: openai is set, but type is Ollama: remove it or change type"],
+        ["spec.provider.openai: openai is set, but type is Ollama: remove it or change type"],
     ),
     "the provider is one that there is": (
         {"provider": OLLAMA},
@@ -85,7 +85,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "and not negative": (
         {"pricing": {**PRICING, "cachedInput": "0"}},
         {"pricing": {**PRICING, "cachedInput": "-0.1"}},
-        ["spec.pricing: cachedInput must not be negative"],
+        ["spec.pricing.cachedInput: cachedInput must not be negative"],
     ),
     "a price list is whole": (
         {"pricing": PRICING},
@@ -105,7 +105,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "and is above zero": (
         {"request": {"timeout": "1ms"}},
         {"request": {"timeout": "0s"}},
-        ["spec.request: timeout must be above zero"],
+        ["spec.request.timeout: timeout must be above zero"],
     ),
 }
 

@@ -31,12 +31,12 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "options are those of the type": (
         {"optimizer.type": "GEPA", GEPA: {}},
         {"optimizer.type": "GEPA", GEPA: {}, MIPRO: {}},
-        ["spec.optimizer: miproV2 is set, but type is GEPA: remove it or change type"],
+        ["spec.optimizer.miproV2: miproV2 is set, but type is GEPA: remove it or change type"],
     ),
     "Evaluate has no options": (
         {"optimizer.type": "Evaluate"},
         {"optimizer.type": "Evaluate", GEPA: {}},
-        ["spec.optimizer: gepa is set, but type is Evaluate: remove it or change type"],
+        ["spec.optimizer.gepa: gepa is set, but type is Evaluate: remove it or change type"],
     ),
     "numCandidates brings numTrials": (
         {"optimizer.type": "MIPROv2", MIPRO: {"numCandidates": 6, "numTrials": 12}},
@@ -76,17 +76,17 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a threshold is a score of 0 to 1": (
         {"optimizer.type": "BootstrapFewShot", "optimizer.bootstrapFewShot": {"metricThreshold": "0.5"}},
         {"optimizer.type": "BootstrapFewShot", "optimizer.bootstrapFewShot": {"metricThreshold": "50"}},
-        ['spec.optimizer.bootstrapFewShot: metricThreshold must be above "0" and at most "1"'],
+        ['spec.optimizer.bootstrapFewShot.metricThreshold: metricThreshold must be above "0" and at most "1"'],
     ),
     "also MIPROv2's": (
         {"optimizer.type": "MIPROv2", MIPRO: {"metricThreshold": "1"}},
         {"optimizer.type": "MIPROv2", MIPRO: {"metricThreshold": "0"}},
-        ['spec.optimizer.miproV2: metricThreshold must be above "0" and at most "1"'],
+        ['spec.optimizer.miproV2.metricThreshold: metricThreshold must be above "0" and at most "1"'],
     ),
     "initTemperature is 0 to 2": (
         {"optimizer.type": "MIPROv2", MIPRO: {"initTemperature": "2"}},
         {"optimizer.type": "MIPROv2", MIPRO: {"initTemperature": "20"}},
-        ['spec.optimizer.miproV2: initTemperature must be "0" to "2"'],
+        ['spec.optimizer.miproV2.initTemperature: initTemperature must be "0" to "2"'],
     ),
     "a budget limits calls, tokens or cost": (
         {"budget": {"cost": "0.01"}},
@@ -106,12 +106,12 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "also in money": (
         {"budget": {"cost": "0.000001"}},
         {"budget": {"cost": "0.00"}},
-        ['spec.budget: cost must be above "0"'],
+        ['spec.budget.cost: cost must be above "0"'],
     ),
     "also in time": (
         {"budget": {"calls": 1, "wallClock": "1ms"}},
         {"budget": {"calls": 1, "wallClock": "0s"}},
-        ["spec.budget: wallClock must be above zero"],
+        ["spec.budget.wallClock: wallClock must be above zero"],
     ),
     "time has a unit": (
         {"budget": {"calls": 1, "wallClock": "1h30m"}},
@@ -142,7 +142,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a role's request follows the rules of requests": (
         {"endpoints": {"prompt": {"name": "b", "request": {"temperature": "0.7"}}}},
         {"endpoints": {"prompt": {"name": "b", "request": {"temperature": "7"}}}},
-        ['spec.endpoints.prompt.request: temperature must be "0" to "2"'],
+        ['spec.endpoints.prompt.request.temperature: temperature must be "0" to "2"'],
     ),
 }  # fmt: skip
 

@@ -75,17 +75,17 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "type Single has its member": (
         {},
         {"program.single": REMOVED},
-        ["spec.program: type is Single: single is required"],
+        ["spec.program.single: type is Single: single is required"],
     ),
     "Chat has no schema": (
         {"adapter": {"type": "Chat"}},
         {"adapter": {"type": "Chat", "constrained": "Required"}},
-        ["spec.adapter: constrained is for type JSON: the Chat format has no schema"],
+        ["spec.adapter.constrained: constrained is for type JSON: the Chat format has no schema"],
     ),
     "JSON says whether it is constrained": (
         {"adapter": {"type": "JSON", "constrained": "Disabled"}},
         {"adapter": {"type": "JSON"}},
-        ["spec.adapter: type is JSON: constrained is required (Required or Disabled)"],
+        ["spec.adapter.constrained: type is JSON: constrained is required (Required or Disabled)"],
     ),
     "the adapter is one that there is": (
         {"adapter": {"type": "Chat"}},
@@ -100,12 +100,12 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "temperature is 0 to 2": (
         {"target.request": {"temperature": "2"}},
         {"target.request": {"temperature": "2.1"}},
-        ['spec.target.request: temperature must be "0" to "2"'],
+        ['spec.target.request.temperature: temperature must be "0" to "2"'],
     ),
     "topP is above 0, at most 1": (
         {"target.request": {"topP": "1"}},
         {"target.request": {"topP": "0"}},
-        ['spec.target.request: topP must be above "0" and at most "1"'],
+        ['spec.target.request.topP: topP must be above "0" and at most "1"'],
     ),
     "maxTokens is a whole number": (
         {"target.request": {"maxTokens": 1}},
@@ -131,12 +131,12 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a source has the member of its type": (
         {"dataset.source": CONFIG_MAP},
         {"dataset.source": {"type": "ConfigMap"}},
-        ["spec.dataset.source: type is ConfigMap: configMap is required"],
+        ["spec.dataset.source.configMap: type is ConfigMap: configMap is required"],
     ),
     "and no other": (
         {"dataset.source": CONFIG_MAP},
         {"dataset.source": {**CONFIG_MAP, "inline": {"data": "{}"}}},
-        ["spec.dataset.source: inline is set, but type is ConfigMap: remove it or change type"],
+        ["spec.dataset.source.inline: inline is set, but type is ConfigMap: remove it or change type"],
     ),
     "rows in the manifest are not empty": (
         {"dataset.source.inline.data": "{}"},
@@ -167,12 +167,12 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a Column split names its column": (
         {"dataset.split": {"type": "Column", "column": {"name": "part"}}},
         {"dataset.split": {"type": "Column"}},
-        ["spec.dataset.split: type is Column: column is required"],
+        ["spec.dataset.split.column: type is Column: column is required"],
     ),
     "a split has one type": (
         {"dataset.split": {"type": "Hash", "hash": {"seed": 1}}},
         {"dataset.split": {"type": "Hash", "column": {"name": "part"}}},
-        ["spec.dataset.split: column is set, but type is Hash: remove it or change type"],
+        ["spec.dataset.split.column: column is set, but type is Hash: remove it or change type"],
     ),
     "exportRows is true or false": (
         {"dataset.exportRows": False},
@@ -182,22 +182,22 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a metric's options are those of its type": (
         {"metric": {"type": "F1", "f1": {"fields": ["label"]}}},
         {"metric": {"type": "F1", "exactMatch": {"fields": ["label"]}}},
-        ["spec.metric: exactMatch is set, but type is F1: remove it or change type"],
+        ["spec.metric.exactMatch: exactMatch is set, but type is F1: remove it or change type"],
     ),
     "accept is above 0, at most 1": (
         {"metric.accept": "0.5"},
         {"metric.accept": "50"},
-        ['spec.metric: accept must be above "0" and at most "1"'],
+        ['spec.metric.accept: accept must be above "0" and at most "1"'],
     ),
     "alpha is a probability": (
         {"promotion": {"alpha": "0.05"}},
         {"promotion": {"alpha": "5"}},
-        ['spec.promotion: alpha must be between "0" and "1"'],
+        ['spec.promotion.alpha: alpha must be between "0" and "1"'],
     ),
     "minImprovement is in points": (
         {"promotion": {"minImprovement": "100"}},
         {"promotion": {"minImprovement": "-1"}},
-        ['spec.promotion: minImprovement must be "0" to "100"'],
+        ['spec.promotion.minImprovement: minImprovement must be "0" to "100"'],
     ),
     "promotion is Auto or Manual": (
         {"promotion": {"mode": "Manual"}},

@@ -109,6 +109,12 @@ def test_harmless_bytes(dataset: ADataset, content: bytes, want_lines: list[int]
 @pytest.mark.parametrize(
     ("line", "why"),
     [
+        pytest.param(b"a,b", 'not JSON: Expecting value at character 1, found "a,b"', id="CSV"),
+        pytest.param(
+            b'{"ticket": "a", "label": "x"},',
+            'not JSON: Extra data at character 30, found ","',
+            id="a comma at its end",
+        ),
         pytest.param(b'{"ticket": "a", "label"', "not JSON: Expecting ':' delimiter at character 24", id="cut off"),
         pytest.param(b"[1, 2]", "not a JSON object", id="a list"),
         pytest.param(b'{"ticket": "a"}', 'column "label" is missing', id="a column is missing"),

@@ -272,7 +272,11 @@ class AccessNamespaces(ApiModel):
 class Access(ApiModel):
     """Who may use the endpoint."""
 
-    namespaces: AccessNamespaces = spec_field(CONTROL, "Namespaces whose runs and programs may name it.")
+    namespaces: AccessNamespaces = spec_field(
+        CONTROL,
+        "Namespaces whose runs and programs may name it. An OpenAI endpoint with an API key is for its own namespace only: no pod mounts a "
+        "Secret of another one.",
+    )
 
 
 _PODS = "(has(self.scaling) ? self.scaling.maxReplicas : has(self.replicas) ? self.replicas : 1)"
@@ -289,6 +293,7 @@ class ModelEndpointSpec(ApiModel):
             cel=f"{_PODS} <= 1 || !has(self.provider.ollama) || !has(self.provider.ollama.cache) || !has({_CLAIM}) || "
             f"has({_CLAIM}.accessModes) && {_CLAIM}.accessModes.exists(mode, mode == 'ReadWriteMany')",
             message=_SHARED_CACHE,
+            field=".provider.ollama.cache.persistentVolumeClaim",
         ),
     )
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dspy_operator.api import unsupported
 from dspy_operator.api.fields import API_VERSION, ApiModel, ForeignName, ObjectName
 from dspy_operator.api.modelendpoint import ModelEndpointSpec
 from dspy_operator.api.optimizationquota import OptimizationQuotaSpec
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
+from dspy_operator.api.podtemplate import Shape
 from dspy_operator.api.promptprogram import PromptProgramSpec
 
 
@@ -127,6 +129,29 @@ def parse_object(document: Mapping[str, Any]) -> Kind:
         raise InvalidObject(tuple(_problem(detail, document) for detail in error.errors(include_url=False))) from None
 
 
+def model_at(path: tuple[str | int, ...], document: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The model of what stands at a path; None where that is no model."""
+    model: type[BaseModel] | None = KINDS[document["kind"]]
+    parts = iter(path)
+    for part in parts:
+        if isinstance(part, int):
+            continue
+        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == part), None) if model else None
+        if field is None:
+            return None
+        model = _model_of(field.annotation)
+        if _is_map(field.annotation):
+            next(parts, None)  # the key: anybody's word
+    return model
+
+
+def values_not_yet(path: tuple[str | int, ...], document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the schema allows at a path and is refused as not supported yet."""
+    model = model_at(path[:-1], document)
+    entries = unsupported.of(tuple(base.__name__ for base in model.__mro__)) if model is not None else ()
+    return tuple(value for entry in entries if entry.field == path[-1] for value in entry.values)
+
+
 def _problem(detail: Any, document: Mapping[str, Any]) -> Problem:
     path: tuple[str | int, ...] = tuple(part for part in detail["loc"] if part != "[key]")
     kind, context = detail["type"], detail.get("ctx", {})
@@ -156,7 +181,9 @@ def _problem(detail: Any, document: Mapping[str, Any]) -> Problem:
         case "too_long":
             return Problem(path, f"has more than {context['max_length']} items")
     message = str(detail["msg"]).replace("Input should be", "must be").replace("String should", "must")
-    return Problem(path, message if kind in _OWN_ERRORS else f"{message}, found {found}")
+    if kind in _OWN_ERRORS:
+        return Problem((*path, *_field_meant(path, message, document)), message)
+    return Problem(path, f"{message}, found {found}")
 
 
 _OWN_ERRORS = frozenset(
@@ -172,6 +199,7 @@ _OWN_ERRORS = frozenset(
         "goal",
         "auto_or_counts",
         "one_size",
+        "parent",
         "shared_cache",
         "own_label",
         "toleration",
@@ -184,23 +212,40 @@ _OWN_ERRORS = frozenset(
 
 def _allowed_here(path: tuple[str | int, ...], document: Mapping[str, Any]) -> str:
     """What could be written instead of an unknown field: `; allowed: type, single`."""
-    model: Any = KINDS[document["kind"]]
-    for part in path[:-1]:
-        if isinstance(part, int):
-            continue
-        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == part), None)
-        if field is None or (model := _model_of(field.annotation)) is None:
-            return ""
+    model = model_at(path[:-1], document)
+    if model is None:
+        return ""
     return "; allowed: " + ", ".join(sorted(f.alias or n for n, f in model.model_fields.items()))
 
 
-def _model_of(annotation: Any) -> Any:
+def _field_meant(path: tuple[str | int, ...], message: str, document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The field of the model at `path` that the message is about, where the rule of these words names one.
+
+    A validator of several fields stands at their model; the rule that says the same to the API server knows the field.
+    """
+    model = model_at(path, document)
+    rules = model.rules() if model is not None and issubclass(model, ApiModel) else ()
+    field = next((rule.field for rule in rules if rule.field is not None and rule.says(message)), "")
+    return tuple(field.split(".")[1:])
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The model of a field, of its items or of its values."""
+    if (shape := _shape(annotation)) is not None:
+        return shape.model
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if (model := _model_of(argument)) is not None:
-            return model
-    return None
+    return next(filter(None, map(_model_of, getattr(annotation, "__args__", ()))), None)
+
+
+def _is_map(annotation: Any) -> bool:
+    if _shape(annotation) is not None:
+        return False
+    return get_origin(annotation) is dict or any(map(_is_map, getattr(annotation, "__args__", ())))
+
+
+def _shape(annotation: Any) -> Shape | None:
+    return next((part for part in getattr(annotation, "__metadata__", ()) if isinstance(part, Shape)), None)
 
 
 def _shown(value: object) -> str:

@@ -145,14 +145,15 @@ class MIPROv2Options(OptimizerOptions):
 
     auto: Literal["FitBudget", "Light", "Medium", "Heavy"] | None = spec_field(
         INPUT,
-        "FitBudget: as many trials as the budget pays for. Light, Medium, Heavy: DSPy's own sizes. Unset without counts means FitBudget.",
+        "FitBudget: as many trials as the budget pays for. Light, Medium, Heavy: DSPy's own sizes. Unset means FitBudget, where no numbers "
+        "are written.",
         default=None,
     )
     num_candidates: Annotated[int, Field(ge=2, le=256)] | None = spec_field(
-        INPUT, "Candidate instructions and demonstration sets; unset means as `auto` says.", default=None
+        INPUT, "Candidate instructions and demonstration sets; with numTrials, in place of `auto`.", default=None
     )
     num_trials: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
-        INPUT, "Combinations that are tried; unset means as `auto` says.", default=None
+        INPUT, "Combinations that are tried; with numCandidates, in place of `auto`.", default=None
     )
     max_bootstrapped_demos: Demos | None = spec_field(
         INPUT, "Most bootstrapped demonstrations; unset means 4.", default=None
@@ -255,14 +256,15 @@ class GEPAOptions(OptimizerOptions):
 
     auto: Literal["FitBudget", "Light", "Medium", "Heavy"] | None = spec_field(
         INPUT,
-        "FitBudget: as many metric calls as the budget pays for. Light, Medium, Heavy: DSPy's own sizes. Unset without another size means FitBudget.",
+        "FitBudget: as many metric calls as the budget pays for. Light, Medium, Heavy: DSPy's own sizes. Unset means FitBudget, where no "
+        "number is written.",
         default=None,
     )
     max_full_evals: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
-        INPUT, "Size in evaluations of all rows; unset means as `auto` says.", default=None
+        INPUT, "Budget in evaluations of all rows, in place of `auto`.", default=None
     )
     max_metric_calls: Annotated[int, Field(ge=1, le=10_000_000)] | None = spec_field(
-        INPUT, "Size in scored rows; unset means as `auto` says.", default=None
+        INPUT, "Budget in scored rows, in place of `auto`.", default=None
     )
     reflection_minibatch_size: Annotated[int, Field(ge=1, le=256)] | None = spec_field(
         INPUT, "Rows that one reflection reads; unset means 3.", default=None

@@ -15,6 +15,8 @@ from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 KEYWORD = "x-kubernetes-validations"
+_TEXT = re.compile(r"'((?:[^'\\]|\\.)*)'")
+"""A text in CEL."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,19 @@ class Rule:
     """The field that the refusal names, ".temperature"; None names the type's own place."""
     reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
     """What the API server says before the message: Invalid value, Forbidden, Required value."""
+
+    def says(self, message: str) -> bool:
+        """Whether these are the rule's words; what a computed message puts between its texts may be anything."""
+        return re.fullmatch(".+".join(map(re.escape, self.texts)), message) is not None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The message as one text, or the texts around what is computed: 'a ' + self.type + ' b' has "a " and " b"."""
+        if not self.computed:
+            return (self.message,)
+        outside, *parts = _TEXT.split(self.message)
+        texts = tuple(re.sub(r"\\(.)", r"\1", text) for text in parts[::2])
+        return (*([""] if outside else []), *texts, *([""] if parts and parts[-1] else []))
 
     def document(self) -> dict[str, Any]:
         """As the schema has it."""

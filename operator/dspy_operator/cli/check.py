@@ -9,9 +9,18 @@ from pathlib import Path
 
 from dspy_operator.api.fields import GROUP
 from dspy_operator.api.objects import Kind, OptimizationRun, PromptProgram, field_path
+from dspy_operator.api.promptprogram import EndpointRef
 from dspy_operator.cli.findings import Finding, Severity
 from dspy_operator.cli.local import Local, Options, owner_of, prepare_program, prepare_run_of
-from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, Place, survey_manifests
+from dspy_operator.cli.manifests import (
+    FieldPath,
+    Manifests,
+    ObjectId,
+    Place,
+    did_you_mean,
+    survey_manifests,
+)
+from dspy_operator.contract.access import closed
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.exits import EXIT_OF, Exit, Reason, RunFailed
 
@@ -49,7 +58,7 @@ def check(
     """
     manifests, problems = survey_manifests(paths)
     checked = Checked(list(map(Finding.of, problems)))
-    checked.findings += _not_looked_at(manifests, paths)
+    checked.findings += _not_looked_at(manifests, all_read=not problems)
     check_ = _Check(Options(paths, output, volumes=volumes, secrets=secrets), manifests, checked)
     for program in manifests.programs.values():
         check_.program(program)
@@ -58,11 +67,11 @@ def check(
     return checked
 
 
-def _not_looked_at(manifests: Manifests, paths: Sequence[Path]) -> Iterator[Finding]:
+def _not_looked_at(manifests: Manifests, *, all_read: bool) -> Iterator[Finding]:
     ignored = ", ".join(f"{kind} ({count})" for kind, count in sorted(manifests.ignored.items()))
     if ignored:
         yield Finding(Severity.NOTICE, "Ignored", f"not of {GROUP}: {ignored}")
-    if not manifests.origins:
+    if all_read and not manifests.origins:
         where = ", ".join(manifests.sources)
         yield Finding(Severity.ERROR, Reason.INVALID_MANIFEST.value, f"there is no object of {GROUP} in {where}")
 
@@ -159,6 +168,10 @@ class _Check:
         program = self._manifests.programs.get((namespace, name))
         if program is None or not all(found) or ObjectId.of(program) in self._wrong:
             return
+        if refused := list(self._not_let_in(run, program)):
+            for failure in refused:
+                self._add(run, failure)
+            return
         with tempfile.TemporaryDirectory() as folder:
             options = replace(self._options, output=Path(folder), estimate=True)
             try:
@@ -170,11 +183,29 @@ class _Check:
         if result.exit:
             self._add(run, _failure(result))
 
+    def _not_let_in(self, run: OptimizationRun, program: PromptProgram) -> Iterator[RunFailed]:
+        """Endpoints of other namespaces that are closed to the run; as in a cluster, the program's target is its task."""
+        roles = run.spec.endpoints
+        named: dict[str, EndpointRef] = {
+            f"spec.endpoints.{role}.name": endpoint
+            for role in (type(roles).model_fields if roles is not None else ())
+            if (endpoint := getattr(roles, role)) is not None
+        }
+        if roles is None or roles.task is None:
+            named["spec.target.endpoint.name"] = program.spec.target.endpoint
+        for path, by_name in named.items():
+            key = (by_name.namespace or run.metadata.namespace, by_name.name)
+            if (why := closed(self._manifests.endpoints[key], run.metadata.namespace)) is not None:
+                message = f"ModelEndpoint {'/'.join(key)} {why}"
+                yield RunFailed(Reason.ENDPOINT_NOT_ALLOWED, message, path=path)
+
     def _look_for(self, by: Kind, path: FieldPath, kind: str, namespace: str, name: str) -> bool:
         """Whether a named object is there and right; one that no file holds may be in the cluster."""
         wanted = ObjectId(kind, namespace, name)
         if wanted not in self._manifests.origins:
+            here = [of.name for of in self._manifests.origins if of[:2] == wanted[:2]]
             message = f"{kind} {namespace}/{name} is in none of these files: what depends on it was not checked"
+            message += did_you_mean(name, here)
             reason = Reason.PROGRAM_NOT_FOUND if kind == "PromptProgram" else Reason.ENDPOINT_NOT_FOUND
             identity = ObjectId.of(by)
             self._wrong.add(identity)

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from yaml.composer import Composer
 from yaml.error import Mark, MarkedYAMLError
@@ -27,7 +27,7 @@ from yaml.reader import Reader, ReaderError
 from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
-from dspy_operator.api.fields import API_VERSION, GROUP
+from dspy_operator.api.fields import API_VERSION, DURATION, GROUP
 from dspy_operator.api.objects import (
     KINDS,
     InvalidObject,
@@ -36,8 +36,12 @@ from dspy_operator.api.objects import (
     OptimizationRun,
     Problem,
     PromptProgram,
+    model_at,
     parse_object,
+    values_not_yet,
 )
+from dspy_operator.api.rules import DECIMAL
+from dspy_operator.api.unsupported import PREFIX
 from dspy_operator.contract.exits import Reason, RunFailed
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -378,6 +382,8 @@ def _in_plain_words(error: MarkedYAMLError, text: str) -> tuple[str, Mark]:
         return f"does not fit what begins at {opened}: check the indentation and the quotes", mark
     if match := re.match(r"expected ',' or '([\]}])'", problem):
         bracket = match[1]
+        if (found := text[mark.index : mark.index + 1]) and found in "[{":
+            return f'"," or "{bracket}" is expected: put a text with "{found}" in it in quotes', mark
         return f'"," or "{bracket}" is expected: is the "{_OPENING[bracket]}" of {opened} closed?', mark
     if error.context and "quoted scalar" in error.context and problem.startswith("found unexpected"):
         return "the quotes that open here are not closed", start
@@ -578,9 +584,10 @@ class _Reading:
             return
         doubtful = {fault.problem.path for fault in data.faults}
         problems = [
-            _Fault(_start_of(node, problem.path), _with_suggestion(problem))
+            _Fault(_start_of(node, problem.path), _with_suggestion(problem, document))
             for problem in self._take(document, Origin(file, node.start_mark.line + 1), node)
             if not any(problem.path[:depth] in doubtful for depth in range(len(problem.path) + 1))
+            or (problem.path in doubtful and problem.message.startswith("must be one of "))
         ]
         title = _title(document)
         for fault in sorted((*data.faults, *problems), key=lambda fault: fault.start[0]):
@@ -594,7 +601,7 @@ class _Reading:
         if kind == "List":
             return [Problem(("items",), "must be a list of objects; a List in a List is not unpacked")]
         if kind not in KINDS and kind != "ConfigMap":
-            return [Problem(("kind",), f'{GROUP} has no kind "{kind}"' + _did_you_mean(kind, sorted(KINDS)))]
+            return [Problem(("kind",), f'{GROUP} has no kind "{kind}"' + did_you_mean(kind, sorted(KINDS)))]
 
         problems = []
         want = API_VERSION if kind in KINDS else "v1"
@@ -702,16 +709,57 @@ def _found(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _with_suggestion(problem: Problem) -> Problem:
-    unknown, separator, allowed = problem.message.partition("unknown field; allowed: ")
-    if unknown or not separator:
+_NAMED = re.compile(r"unknown field; allowed: (?P<fields>.*)|must be one of (?P<values>.*), found (?P<found>\".*\")")
+_IN_WORDS = {
+    "metadata.name": 'a-z, 0-9 and "-", a letter first',
+    DURATION: "numbers with h, m, s or ms, such as 1h30m; a day is 24h",
+    DECIMAL: 'digits with at most one point, such as "0.05"',
+}
+"""Path or pattern -> what it allows."""
+
+
+def _with_suggestion(problem: Problem, document: Mapping[str, Any]) -> Problem:
+    """What a person may have meant: the nearest word, how a type alone is written, a pattern in words."""
+    said = problem.message
+    if document.get("kind") not in KINDS:
         return problem
-    return Problem(problem.path, problem.message + _did_you_mean(str(problem.path[-1]), allowed.split(", ")))
+    if match := _NAMED.fullmatch(said):
+        said += _nearest(problem, match, document)
+    elif match := re.fullmatch(r"must be a mapping, found (.*)", said):
+        said += _written_as_mapping(problem, match[1], document)
+    elif match := re.fullmatch(r"must match (?P<pattern>.*), found .*", said):
+        words = _IN_WORDS.get(problem.field) or _IN_WORDS.get(match["pattern"])
+        said += f": {words}" if words else ""
+    return Problem(problem.path, said)
 
 
-def _did_you_mean(word: str, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, allowed, n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""
+def _nearest(problem: Problem, match: re.Match[str], document: Mapping[str, Any]) -> str:
+    """Also which values nobody should try next: they would be refused too."""
+    if match["found"] is None:
+        word = str(problem.path[-1])
+        if word == "namespace":
+            return "; what it names is in this object's own namespace"
+        return did_you_mean(word, match["fields"].split(", "))
+    later = values_not_yet(problem.path, document)
+    note = f" ({PREFIX}{', '.join(later)})" if later else ""
+    return note + did_you_mean(json.loads(match["found"]), match["values"].split(", "))
+
+
+def _written_as_mapping(problem: Problem, found: str, document: Mapping[str, Any]) -> str:
+    model = model_at(problem.path, document)
+    if model is None:
+        return ""
+    types = get_args(model.model_fields["type"].annotation) if "type" in model.model_fields else ()
+    if found.strip('"') in types:
+        return f": write {{type: {found.strip(chr(34))}}}"
+    return f"; its fields: {', '.join(sorted(field.alias or name for name, field in model.model_fields.items()))}"
+
+
+def did_you_mean(word: str, allowed: Sequence[str]) -> str:
+    """`; did you mean ...?`, or nothing. Near in letters: `max_tokens` and `jsonl` are maxTokens and JSONL, spelled as elsewhere."""
+    plain = {re.sub(r"[-_ ]", "", each).lower(): each for each in allowed}
+    close = difflib.get_close_matches(re.sub(r"[-_ ]", "", word).lower(), plain, n=1, cutoff=0.65)
+    return f'; did you mean "{plain[close[0]]}"?' if close else ""
 
 
 def _of_type(kind: type[_T], objects: Mapping[ObjectId, object]) -> dict[Key, _T]:

@@ -117,6 +117,7 @@ LOCAL: Mapping[Reason, str] = {
     Reason.VERIFY_FAILED: "Do not trust the result: the journal does not hold what it claims.",
     Reason.MODEL_ANSWERS_UNUSABLE: "Another adapter, a larger `maxTokens`, or a larger model.",
     Reason.ENDPOINT_NOT_FOUND: "Add the ModelEndpoint, or correct its name, its model or `--endpoint`.",
+    Reason.ENDPOINT_NOT_ALLOWED: "`access: {namespaces: {from: All}}` on the endpoint; for one with a key, an endpoint of the same URL in the run's namespace.",
     Reason.PROGRAM_NOT_FOUND: "Add the PromptProgram to the manifests.",
     Reason.INVALID_MANIFEST: "The message has file and line.",
     Reason.INTERNAL_ERROR: "Report it with the traceback in the log.",

@@ -50,6 +50,8 @@ class Reason(StrEnum):
     """Set when an endpoint's answers can never be read: no completion in them, or not one that fits the adapter."""
     ENDPOINT_NOT_FOUND = "EndpointNotFound"
     """Set when an endpoint that a run or program names does not exist, or knows no such model."""
+    ENDPOINT_NOT_ALLOWED = "EndpointNotAllowed"
+    """Set by `validate` when an endpoint that a run or program names does not let its namespace in."""
     PROGRAM_NOT_FOUND = "ProgramNotFound"
     """Set when the program that a run names does not exist."""
     INVALID_MANIFEST = "InvalidManifest"
@@ -102,6 +104,7 @@ EXIT_OF: dict[Reason, Exit] = {
     Reason.VERIFY_FAILED: Exit.VERIFY_FAILED,
     Reason.MODEL_ANSWERS_UNUSABLE: Exit.MODEL_ANSWERS_UNUSABLE,
     Reason.ENDPOINT_NOT_FOUND: Exit.USAGE,
+    Reason.ENDPOINT_NOT_ALLOWED: Exit.USAGE,
     Reason.PROGRAM_NOT_FOUND: Exit.USAGE,
     Reason.INVALID_MANIFEST: Exit.USAGE,
     Reason.INTERNAL_ERROR: Exit.INTERNAL_ERROR,

@@ -35,6 +35,8 @@ _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
 _CHUNK = 64 * 1024
 _SHOWN_FILES = 20
+_SHOWN_CHARACTERS = 30
+"""Of a record that is no JSON."""
 _SPACE = b" \t\r\n"
 
 
@@ -163,7 +165,9 @@ def _object(number: int, text: bytes, start: int | None = None) -> Record | Brok
     except UnicodeDecodeError as error:
         return Broken(number, not_utf8(error.start + 1 + (start or 0), of_file=start is not None))
     except json.JSONDecodeError as error:
-        return Broken(number, f"not JSON: {error.msg} at character {error.pos + 1}")
+        found = error.doc[error.pos : error.pos + _SHOWN_CHARACTERS]
+        shown = f", found {json.dumps(found, ensure_ascii=False)}" if found else ""
+        return Broken(number, f"not JSON: {error.msg} at character {error.pos + 1}{shown}")
     except RecursionError:
         return Broken(number, "nested too deeply")
     except ValueError as error:

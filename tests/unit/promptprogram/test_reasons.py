@@ -125,9 +125,9 @@ ROWS_OF_TABLE = [
     pytest.param(
         Row(
             ProgramReason.ROWS_DROPPED,
-            lambda c: c.validated(dropped=2, dropped_message="line 3: no column text; line 9: no JSON"),
+            lambda c: c.validated(dropped=2, dropped_message="2 rows dropped: line 3: no column text"),
             ("Accepted", "True"),
-            "2 dropped: line 3: no column text; line 9: no JSON",
+            "80 test; 2 rows dropped: line 3: no column text",
         ),
         id="some rows are bad: the program is accepted without them",
     ),
@@ -190,7 +190,7 @@ ROWS_OF_TABLE = [
             ProgramReason.INVALID_DATASET,
             lambda c: c.apply_program({"dataset.source.inline": REMOVED}),
             ("Accepted", "False"),
-            "spec.dataset.source: type is Inline: inline is required",
+            "spec.dataset.source.inline: type is Inline: inline is required",
             stalled=True,
             recovers=_edit({}),
         ),

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dspy_operator.api.modelendpoint import ModelEndpointSpec
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.reasons import EndpointReason, RunReason
+from dspy_operator.contract.access import closed
 from dspy_operator.contract.exits import RunFailed
 from dspy_operator.contract.reserve import judgement_calls
 from dspy_operator.contract.runspec import RunSpec
@@ -67,22 +67,8 @@ def endpoints_allowed(
                 f"{path}: ModelEndpoint {key} does not exist (there are: {_few(known)})",
                 f"ModelEndpoint {key}",
             )
-        if found.typed.metadata.namespace == run.metadata.namespace:
-            continue
-        if (why := _closed(found.typed.spec, run.metadata.namespace)) is not None:
+        if (why := closed(found.typed, run.metadata.namespace)) is not None:
             return Refusal(RunReason.ENDPOINT_NOT_ALLOWED, f"{path}: ModelEndpoint {key} {why}", f"ModelEndpoint {key}")
-    return None
-
-
-def _closed(spec: ModelEndpointSpec, namespace: str) -> str | None:
-    if spec.access is None or spec.access.namespaces.from_ != "All":
-        return f"may be used from its own namespace only; spec.access.namespaces.from: All opens it to {namespace}"
-    openai = spec.provider.openai
-    if openai is not None and openai.api_key_secret is not None:
-        return (
-            f"needs an API key, which no pod of namespace {namespace} can mount; "
-            "an endpoint of the same URL in this namespace, with a Secret of its own, is one it can use"
-        )
     return None
 
 

@@ -215,7 +215,7 @@ class _History:
         reason = ProgramReason.ROWS_DROPPED if report.dropped else ProgramReason.ACCEPTED
         message = f"{report.rows} rows: {report.train} train, {report.validation} validation, {report.test} test"
         if report.dropped:
-            message += f"; {report.dropped} dropped: {report.dropped_message}"
+            message += f"; {report.dropped_message or f'{report.dropped} rows dropped'}"
         return Standing(Stage.PASSED, reason, message, result.attempt, result.try_, remove=earlier, result=result)
 
     def _why(self, result: Result | None, try_: int) -> str | None:
