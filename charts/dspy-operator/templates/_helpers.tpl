@@ -35,3 +35,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $tag := default .default .image.tag -}}
 {{- printf "%s%s%s" .image.repository (ternary "@" ":" (hasPrefix "sha256:" $tag)) $tag -}}
 {{- end -}}
+
+{{- /* CEL: a list of a policy's parameters, one entry a line; a key that is not there is an empty list. */ -}}
+{{- define "dspy-operator.policyList" -}}
+params.?data.?{{ . }}.orValue('').split('\n').map(line, line.trim()).filter(line, line != '')
+{{- end -}}
+
+{{- /* CEL: the end of every refusal, from a variable that is a list: what is allowed, where, and who gives more. */ -}}
+{{- define "dspy-operator.policyAllowed" -}}
+' is not allowed; namespace "' + request.namespace + '" (policy "' + params.?data.?profile.orValue('') + '") allows ' + (variables.{{ . }}.size() == 0 ? 'none' : variables.{{ . }}.join(', ')) + '. Ask ' + params.?data.?contact.orValue('')
+{{- end -}}
