@@ -214,7 +214,7 @@ def test_a_label_that_is_no_json_is_refused_on_whichever_line_it_stands(label: s
         pytest.param(5.0, float("inf"), {"relativeTolerance": "100"}, 0, id="nor is infinity"),
         pytest.param("1", "Infinity", {"tolerance": "100"}, 0, id="in words"),
         pytest.param(1, True, {}, 0, id="a bool is no number"),
-        pytest.param("1", "1" * 2000, {}, 0, id="a text of digits without end is none"),
+        pytest.param("1", "9" * 1_000_001, {}, 0, id="a text of digits without end is none"),
         pytest.param("1e999", "-1e999", {"tolerance": "1"}, 0, id="numbers that no float holds"),
         pytest.param(10**30 + 1, 10**30, {}, 0, id="to the last digit"),
         pytest.param([1, 2.5], [1, 2.4], {"tolerance": "0.1"}, 1, id="each item of a list"),

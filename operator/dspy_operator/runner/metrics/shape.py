@@ -73,7 +73,7 @@ class FieldWise:
             wanted = self.comparison.expected(gold[field])
             if field not in predicted:
                 yield f"{field}: expected {wanted}, got no answer that can be read"
-            elif self.comparison.score(gold[field], predicted[field]) != 1:
+            elif self._score_of(field, gold, predicted) != 1:
                 yield f"{field}: expected {wanted}, got {self.comparison.got(predicted[field])}"
 
     def refusal(self, gold: Fields) -> tuple[str, str] | None:
@@ -82,6 +82,9 @@ class FieldWise:
             if (why := self.comparison.refusal(gold[field])) is not None:
                 return f"{self.path}.type", f"{field}: {why}"
         return None
+
+    def _score_of(self, field: str, gold: Fields, predicted: Fields) -> float:
+        return self.comparison.score(gold[field], predicted[field])
 
 
 def shown(value: object) -> str:
