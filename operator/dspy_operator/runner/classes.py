@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dspy_operator.api.signature_types import Choice, parse_type
+from dspy_operator.api.object_types import program_types
+from dspy_operator.api.signature_types import Choice
 from dspy_operator.contract.runspec import ProgramPart
 from dspy_operator.runner.judge import Judged
 from dspy_operator.runner.metrics.exact_match import equal
@@ -22,7 +23,7 @@ def classified(program: ProgramPart, compared: Sequence[str]) -> dict[str, Choic
     """The outputs that have classes: those of type Literal that ExactMatch compares."""
     if program.metric.type != "ExactMatch" or program.program.single is None:
         return {}
-    types = {field.name: parse_type(field.type) for field in program.program.single.signature.outputs}
+    types = program_types(program.program, program.types).fields
     return {name: choice for name in compared if isinstance(choice := types[name], Choice)}
 
 

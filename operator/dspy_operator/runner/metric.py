@@ -156,7 +156,7 @@ def check_metric(metric: ScoredMetric, rows: Sequence[Row]) -> None:
     for row in rows:
         if (refused := metric.measure.refusal(row.outputs)) is not None:
             path, why = refused
-            raise RunFailed(Reason.INVALID_METRIC, f"line {row.line}: {why}", path=path)
+            raise RunFailed(Reason.INVALID_METRIC, f"{row.place}: {why}", path=path)
     for row in rows[:_CHECKED_ROWS]:
         try:
             metric.score(row.outputs, row.outputs)
