@@ -163,6 +163,8 @@ class Runner:
         self._open_journal()
         await self._at(Step.PREFLIGHT)
         await self._at(Step.BASELINE)
+        rows = self._dataset.validation
+        self._scores["devBaseline"] = Score(score=float(self._play.right_before), rows=rows)
         ending: _Ending | None = None
         try:
             await self._optimize(reserve)
@@ -170,6 +172,7 @@ class Runner:
             if found.reason not in KEEPS_RESULT:
                 raise
             ending = found
+        self._scores["devBest"] = Score(score=float(self._play.right_after), rows=rows)
         candidate = improved(self.spec)
         try:
             await self._judge(candidate, reserve)
@@ -239,7 +242,7 @@ class Runner:
         if candidate.digest == served:
             after = before
         arms = {"baseline": before, "candidate": after} | ({"incumbent": before} if self.spec.incumbent else {})
-        self._scores = {arm: Score(score=round(100 * sum(right) / rows, 4), rows=rows) for arm, right in arms.items()}
+        self._scores |= {arm: Score(score=round(100 * sum(right) / rows, 4), rows=rows) for arm, right in arms.items()}
         look = self.spec.test_looks + 1
         if candidate.digest == served:
             self._gate = GateReport(why=f"the candidate is the {reference} itself", look=look)

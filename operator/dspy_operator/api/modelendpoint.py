@@ -307,7 +307,7 @@ class ModelEndpointSpec(ApiModel):
     access: Access | None = spec_field(CONTROL, "Who may use it; unset means its own namespace.", default=None)
     replicas: Annotated[int, Field(ge=0, le=64)] | None = spec_field(
         LIVE,
-        "Pods, where `scaling` is unset: what kubectl scale or an autoscaler writes. Unset means 1.",
+        "Pods, where `scaling` is unset: what kubectl scale or an autoscaler writes; leave it out of Git where one does. Unset means 1.",
         default=None,
         schema_default=1,
     )

@@ -127,7 +127,7 @@ class Promotion(ApiModel):
     )
 
     mode: Literal["Auto", "Manual"] | None = spec_field(
-        CONTROL, "Auto: when the gate is passed. Manual: by a pin. Unset means Auto.", default=None
+        CONTROL, "Auto: when the gate is passed. Manual: only by a pin (`revision`). Unset means Auto.", default=None
     )
     min_improvement: DecimalString | None = spec_field(
         CONTROL, 'Least gain over the incumbent on the test rows, in points of 0 to 100; unset means "0".', default=None
@@ -164,7 +164,9 @@ class PromptProgramSpec(ApiModel):
     target: Target = spec_field(INPUT, "The model it is tuned for.")
     dataset: Dataset = spec_field(INPUT, "The labelled rows.")
     metric: Metric = spec_field(INPUT, "How good one answer is.")
-    promotion: Promotion | None = spec_field(CONTROL, "When a candidate replaces what is served.", default=None)
+    promotion: Promotion | None = spec_field(
+        CONTROL, "When a candidate replaces what is served; unset means as its fields say.", default=None
+    )
     concurrency_policy: Literal["Queue", "Allow"] | None = spec_field(
         CONTROL,
         "Queue: one run of this program at a time, the others wait. Allow: as many as fit. Unset means Queue.",

@@ -50,7 +50,6 @@ def condition(type_: str, part: str = "status") -> str:
 
 _READY = Column("Ready", condition("Ready"), description="Whether it is as wanted.")
 _REASON = Column("Reason", condition("Ready", "reason"), description="Why it is, or is not, ready.")
-_PHASE = Column("Phase", ".status.phase", description="Where it is, for eyes only.")
 _AGE = Column("Age", ".metadata.creationTimestamp", "date", "Since when there is this object.")
 
 RESOURCES: tuple[Resource, ...] = (
@@ -61,11 +60,26 @@ RESOURCES: tuple[Resource, ...] = (
         description="What an LLM program is, what good means for it, and which revision of its prompt is served.",
         columns=(
             _READY,
-            _PHASE,
+            _REASON,
             Column("Serving", ".status.servedRevision.name", description="The revision that is served."),
-            Column("Score", ".status.promotedRevision.score", description="Score of the promoted revision, 0 to 100."),
-            Column("Reason", condition("Accepted", "reason"), description="Why it is, or is not, accepted."),
+            Column(
+                "Score",
+                ".status.promotedRevision.score",
+                description="Score of the promoted revision on the test rows, 0 to 100.",
+            ),
+            Column(
+                "Verdict",
+                ".status.candidates[0].verdict",
+                description="What became of the newest candidate: promoted, or why not.",
+            ),
+            Column(
+                "Run",
+                ".status.promotedRevision.run",
+                description="The run that found the promoted revision.",
+                wide=True,
+            ),
             Column("Rows", ".status.dataset.rows", "integer", "Labelled rows that can be used.", wide=True),
+            Column("Dropped", ".status.dataset.dropped", "integer", "Rows that could not be read.", wide=True),
             Column("Target", ".spec.target.endpoint.name", description="The endpoint it is tuned for.", wide=True),
             _AGE,
         ),
@@ -77,15 +91,29 @@ RESOURCES: tuple[Resource, ...] = (
         description="How a PromptProgram is improved, and what that may cost.",
         columns=(
             Column("Program", ".spec.programRef.name", description="The program that is improved."),
-            _PHASE,
-            Column("Progress", ".status.progress.percent", "integer", "Percent of the run that is done."),
-            Column("Score", ".status.scores.best", description="The best score so far, on the optimizer's rows."),
+            Column("Phase", ".status.phase", description="Where it is, for eyes only."),
+            Column("Reason", condition("Ready", "reason"), description="Why it is there."),
+            Column("Done%", ".status.progress.percent", "integer", "Percent of the run that is done."),
             Column("Calls", ".status.usage.calls", "integer", "Requests that were sent."),
             Column("Cost", ".status.usage.cost", description="Money that was spent."),
             Column("Outcome", ".status.outcome", description="What the run found."),
-            Column("Reason", condition("Ready", "reason"), description="Why it is, or is not, ready.", wide=True),
-            Column("Complete", condition("Complete"), description="Whether it is complete.", wide=True),
-            Column("Failed", condition("Failed"), description="Whether it failed.", wide=True),
+            Column(
+                "Gain",
+                ".status.gate.delta",
+                description="Gain over the incumbent on the test rows, in points of 0 to 100.",
+            ),
+            Column(
+                "Best",
+                ".status.scores.best",
+                description="The best score so far on the optimizer's rows, 0 to 100.",
+                wide=True,
+            ),
+            Column(
+                "Test",
+                ".status.scores.test.candidate",
+                description="Score of what was found on the test rows, 0 to 100.",
+                wide=True,
+            ),
             Column("Optimizer", ".spec.optimizer.type", description="How it improves.", wide=True),
             Column("Revision", ".status.revision.name", description="The revision that it found.", wide=True),
             _AGE,
@@ -98,11 +126,17 @@ RESOURCES: tuple[Resource, ...] = (
         description="Which model answers, how much of it there is, and what it costs.",
         columns=(
             Column("Provider", ".spec.provider.type", description="Who answers."),
+            Column("Model", ".spec.provider.*.model", description="The model, as its provider calls it."),
             _READY,
             _REASON,
-            Column("Pulled", ".status.pull.percent", "integer", "Percent of the model that is downloaded."),
-            Column("Replicas", ".status.readyReplicas", "integer", "Pods that answer."),
+            Column(
+                "Pulled%", ".status.pull.percent", "integer", "Percent of the model that is downloaded, while it is."
+            ),
+            Column(
+                "Pods", ".status.readyReplicas", "integer", "Pods that answer; none where the provider is not ours."
+            ),
             Column("Runs", ".status.activeRuns", "integer", "Admitted runs that use it."),
+            Column("Wanted", ".status.desiredReplicas", "integer", "Pods that are wanted.", wide=True),
             Column("URL", ".status.url", description="Where it answers.", wide=True),
             _AGE,
         ),

@@ -117,7 +117,7 @@ class TestUse(ApiModel):
     __test__ = False  # no test, whatever pytest makes of the name
 
     looks: Small | None = told("Judgements that were made on these test rows.")
-    alpha_left: DecimalString | None = told("What p the next look must reach.")
+    alpha_left: DecimalString | None = told("Highest p with which the next judgement passes.")
 
 
 class PromptProgramStatus(_Status):
@@ -135,7 +135,7 @@ class PromptProgramStatus(_Status):
     candidates: Annotated[list[Candidate], Field(max_length=10)] | None = told(
         "The last judged revisions, newest first."
     )
-    test_use: TestUse | None = told("How worn the test rows are.")
+    test_use: TestUse | None = told("How often the test rows were judged on, and what is left of them.")
 
 
 # OptimizationRun
@@ -176,7 +176,7 @@ class RunProgress(ApiModel):
     step: Word | None = told("load, preflight, baseline, optimize, judge or publish.")
     trials_done: Count | None = told("Trials of the optimizer that are done.")
     trials_planned: Count | None = told("Trials that it plans.")
-    percent: Percent | None = told("Share of the whole run that is done.")
+    percent: Percent | None = told("Percent of the whole run that is done.")
     eta: Span | None = told('Time left, for example "12m".')
 
 
@@ -318,7 +318,7 @@ class ModelStatus(ApiModel):
 class PullStatus(ApiModel):
     """How far the download is."""
 
-    percent: Percent | None = told("Share that is there.")
+    percent: Percent | None = told("Percent that is there.")
     completed_bytes: Count | None = told("Bytes that are there.")
     total_bytes: Count | None = told("Bytes in all.")
     eta: Span | None = told('Time left, for example "3m".')

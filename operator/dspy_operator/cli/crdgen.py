@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from dspy_operator.api import unsupported
 from dspy_operator.api.fields import GROUP, VERSION
 from dspy_operator.api.objects import KINDS
 from dspy_operator.api.resources import CATEGORY, RESOURCES, Column, Resource
@@ -170,12 +171,17 @@ def _column(column: Column) -> dict[str, Any]:
     return made | {"priority": 1} if column.wide else made
 
 
+def _note(resource: Resource) -> str:
+    """What the description of a kind says where no object of it is taken yet."""
+    return "".join(f" {entry.note}" for entry in unsupported.of((f"{resource.kind}Spec",)) if entry.field is None)
+
+
 def _root(resource: Resource) -> Schema:
     whole = KINDS[resource.kind].model_json_schema(by_alias=True)
     status = STATUSES[resource.kind].model_json_schema(by_alias=True)
     name = whole["$defs"]["Metadata"]["properties"]["name"]
     return {
-        "description": resource.description,
+        "description": resource.description + _note(resource),
         "type": "object",
         "required": ["spec"],
         "properties": {

@@ -131,7 +131,7 @@ def test_columns_find_conditions_by_type(cluster: ControlPlane, namespace: str) 
     )  # fmt: skip
     assert json.loads(patched)["status"] == status
     (_, row) = told(cluster, "get", "mep", "-n", namespace).splitlines()
-    assert row.split()[:7] == ["qwen", "Ollama", "False", "Pulling", "41", "0", "2"]
+    assert row.split()[:8] == ["qwen", "Ollama", "qwen2.5-coder:0.5b", "False", "Pulling", "41", "0", "2"]
     told(cluster, "wait", "mep/qwen", "-n", namespace, "--for=condition=Accepted", "--timeout=5s")
 
 

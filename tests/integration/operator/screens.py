@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -41,16 +42,18 @@ def normalised(text: str) -> str:
     for volatile, stable in _VOLATILE:
         text = re.sub(volatile, stable, text)
     before, events, after = text.partition("\nEvents:\n")
-    lines = [_AGE.sub("  <age>", line).rstrip() for line in before.splitlines()]
+    lines = [line.rstrip() for line in before.splitlines()]
+    if lines[0].endswith("  AGE"):
+        lines = [_AGE.sub("  <age>", line) for line in lines]
     if events:
         lines += ["Events:", *_events(after)]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _events(table: str) -> list[str]:
-    """Kind, reason and message of each Event."""
-    _, _, *rows = [re.split(r" {2,}", line.strip(), maxsplit=4) for line in table.splitlines() if line.strip()]
-    return [f"  {type_:7}  {reason:20}  {message}" for type_, reason, _, _, message in sorted(rows)]
+    """Type, reason and message of each Event, under their heads."""
+    heads, _, *rows = [re.split(r" {2,}", line.strip(), maxsplit=4) for line in table.splitlines() if line.strip()]
+    return [f"  {type_:7}  {reason:20}  {message}" for type_, reason, _, _, message in (heads, *sorted(rows))]
 
 
 def assert_golden(name: str, text: str) -> None:
@@ -60,4 +63,6 @@ def assert_golden(name: str, text: str) -> None:
         GOLDEN.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     assert path.is_file(), f"there is no {path.name}: UPDATE_GOLDEN=1 writes it"
-    assert text == path.read_text("utf-8"), f"{path.name} differs; where that is meant, UPDATE_GOLDEN=1 writes it anew"
+    want = path.read_text("utf-8")
+    differs = difflib.unified_diff(want.splitlines(), text.splitlines(), path.name, "now", lineterm="", n=1)
+    assert text == want, "\n".join(["where this is meant, UPDATE_GOLDEN=1 writes the file anew:", *differs])

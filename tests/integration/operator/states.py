@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from dspy_operator.contract.exits import Reason
@@ -36,8 +37,11 @@ def _endpoints(space: Namespace) -> None:
     sim, here = space.simulator, space.name
     sim.endpoint_plays(here, "loaded", Server(percents=(), waits_loading=True))
     sim.endpoint_plays(here, "pulling", Server(percents=(41,), waits_at=41))
-    sim.model_failures["gone:1b"] = ("ModelNotFound", "pull model manifest: file does not exist")
-    sim.model_failures["away:1b"] = ("PullFailed", "dial tcp 10.0.0.9:5000: connect: connection refused")
+    sim.model_failures["gone:1b"] = ("ModelNotFound", "pull of gone:1b: pull model manifest: file does not exist")
+    sim.model_failures["away:1b"] = (
+        "PullFailed",
+        "pull of away:1b: dial tcp 10.0.0.9:5000: connect: connection refused",
+    )
     on_demand = {"minReplicas": 0, "maxReplicas": 2}
     space.apply(
         an_endpoint("qwen", pricing=PRICES),
@@ -83,6 +87,7 @@ def _runs(space: Namespace) -> None:
     sim.run_plays(here, "no-improvement", Play(right_after=52))
     refused = Failure(Reason.AUTHENTICATION_FAILED, f"{here}/qwen answers 401: invalid api key")
     sim.run_plays(here, "failed", Play(waits_at=Step.LOAD, ends=Ends(refused, at=Step.PREFLIGHT)))
+    sim.run_plays(here, "estimated", Play(waits_at=Step.LOAD))
     space.apply(
         a_run("improved", programRef={"name": "promoted"}),
         a_run("no-improvement", programRef={"name": "not-improved"}),
@@ -130,12 +135,12 @@ def _wait_for_programs(space: Namespace) -> None:
 
 def _wait_for_runs(space: Namespace) -> None:
     sim, here = space.simulator, space.name
-    for name in ("improved", "stopped-early", "cancelled", "failed", "running"):
+    for name in ("improved", "stopped-early", "cancelled", "failed", "estimated", "running"):
         space.phase(name, "Running")
     space.apply(a_run("cancelled", seed=2, stop="Cancel"))
     space.apply(a_run("stopped-early", programRef={"name": "stopped"}, stop="Finish"))
-    sim.release(here, "improved")
-    sim.release(here, "failed")
+    for name in ("improved", "failed", "estimated"):
+        sim.release(here, name)
     for name in ("suspended", "judging"):
         space.wait(RUN, name, _judges, "judging, and told so")
     space.apply(a_run("suspended", seed=3, suspend=True))
@@ -175,11 +180,23 @@ def _wait_for_runs(space: Namespace) -> None:
 def _wait_for_the_clock(space: Namespace) -> None:
     """What waits for a time to come is applied last: these two try again after 30 s and 60 s."""
     down = Failure(Reason.ENDPOINT_UNAVAILABLE, f"{space.name}/qwen: 10 requests without an answer, the last 503")
-    space.simulator.run_plays(space.name, "endpoint-unavailable", Play(ends=Ends(down, at=Step.PREFLIGHT)))
+    space.simulator.run_plays(
+        space.name, "endpoint-unavailable", Play(waits_at=Step.LOAD, ends=Ends(down, at=Step.PREFLIGHT))
+    )
+    space.simulator.run_plays(space.name, "secret-missing", Play(waits_at=Step.LOAD))
     space.apply(a_run("endpoint-unavailable", seed=6), a_run("secret-missing", endpoints={"task": {"name": "keyed"}}))
+    for name in ("endpoint-unavailable", "secret-missing"):
+        space.phase(name, "Running")
+        space.simulator.release(space.name, name)
     space.condition(RUN, "endpoint-unavailable", "Admitted", "False", "EndpointUnavailable")
     space.condition(RUN, "secret-missing", "Admitted", "False", "SecretMissing")
     space.until(lambda: warned(space, "program-not-found"), "warned of a program that stays absent")
+    for name, runs in (("qwen", 1), ("narrow", 1), ("pulling", 1), ("keyed", 0)):
+        space.wait(ENDPOINT, name, partial(_is_used_by, runs), f"used by {runs} runs")
+
+
+def _is_used_by(runs: int, endpoint: Body) -> bool:
+    return bool(endpoint["status"]["activeRuns"] == runs)
 
 
 def warned(space: Namespace, name: str) -> bool:

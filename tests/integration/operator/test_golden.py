@@ -7,7 +7,7 @@ Read what has changed as its user would: a column, a message or a description th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import pytest
 
@@ -27,37 +27,36 @@ EXPLAINED = {
     "oq": ("spec.period", "spec.limits", "spec.runBudget"),
 }
 """Fields whose description a person needs, and is shown."""
+NAMESPACED = [resource.short for resource in RESOURCES if resource.namespaced]
 DESCRIBED = {
-    "orun": ("improved", "running", "failed", "program-not-found", "endpoint-unavailable", "estimated"),
+    "orun": ("endpoint-unavailable", "improved", "running", "failed", "program-not-found", "estimated"),
     "pp": ("promoted", "manual", "invalid-metric"),
     "mep": ("loaded", "pulling", "model-not-found"),
 }
-NAMESPACED = [resource.short for resource in RESOURCES if resource.namespaced]
+SCREENS = {f"get-{short}": (f"get {short}", f"get {short} -o wide") for short in NAMESPACED} | {
+    f"describe-{short}-{name}": (f"describe {short} {name}",) for short, names in DESCRIBED.items() for name in names
+}
+"""Golden file -> commands. In this order: what waits for the clock comes first."""
 
 
 @pytest.fixture(scope="module")
-def states(installed: ControlPlane, _simulator: Simulator, _operator: Operator) -> Iterator[Namespace]:
-    """A namespace with an object in each typical state."""
+def screens(installed: ControlPlane, _simulator: Simulator, _operator: Operator) -> Mapping[str, str]:
+    """What kubectl shows of a namespace with an object in each typical state."""
     if not _operator.is_running:
         _operator.start()
+    _simulator.problems.clear()
     space = Namespace("team-a", installed, _simulator, _operator)
     space.create()
     reach(space)
-    yield space
+    shown = {name: screen(space.plane, space.name, *commands) for name, commands in SCREENS.items()}
     space.delete()
     assert not _simulator.problems, "\n".join(_simulator.problems)
+    return shown
 
 
-def test_get(states: Namespace) -> None:
-    """First of the tests here: two of the states end with a clock."""
-    for short in NAMESPACED:
-        assert_golden(f"get-{short}", screen(states.plane, states.name, f"get {short}", f"get {short} -o wide"))
-
-
-@pytest.mark.parametrize("short", DESCRIBED)
-def test_describe(states: Namespace, short: str) -> None:
-    for name in DESCRIBED[short]:
-        assert_golden(f"describe-{short}-{name}", screen(states.plane, states.name, f"describe {short} {name}"))
+@pytest.mark.parametrize("name", SCREENS)
+def test_states(screens: Mapping[str, str], name: str) -> None:
+    assert_golden(name, screens[name])
 
 
 def test_get_prompts(installed: ControlPlane, simulator: Simulator, operator: Operator) -> None:
@@ -90,8 +89,6 @@ def test_a_quota_is_refused_in_words(installed: ControlPlane) -> None:
 
 
 def test_each_golden_file_has_its_test() -> None:
-    wanted = {f"get-{short}" for short in (*NAMESPACED, "oq", "prompts")}
-    wanted |= {f"explain-{short}" for short in EXPLAINED}
-    wanted |= {f"describe-{short}-{name}" for short, names in DESCRIBED.items() for name in names}
+    wanted = {*SCREENS, "get-oq", "get-prompts", *(f"explain-{short}" for short in EXPLAINED)}
     assert {path.stem for path in GOLDEN.iterdir()} == wanted
     assert set(EXPLAINED) == {resource.short for resource in RESOURCES}

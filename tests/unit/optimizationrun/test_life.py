@@ -989,13 +989,28 @@ def test_events_tell_the_way_once() -> None:
     cluster.ends("fast", message="well done")
     cluster.settle()
     assert [(event.type, event.reason, event.message) for event in cluster.events] == [
-        ("Normal", "Admitted", "slots: 4 on team-a/qwen"),
+        ("Normal", "Admitted", "4 requests at a time on team-a/qwen"),
         ("Normal", "Running", "try 1: the pod runs"),
         ("Warning", "EndpointUnavailable", "try 1: no answer; the next one not before 2026-11-23T12:00:30Z"),
-        ("Normal", "Admitted", "slots: 4 on team-a/qwen"),
+        ("Normal", "Admitted", "4 requests at a time on team-a/qwen"),
         ("Normal", "Running", "try 2: the pod runs"),
         ("Normal", "Completed", "well done"),
     ]
+
+
+@pytest.mark.parametrize(
+    "prices", [pytest.param({"input": "1", "output": "2"}, id="priced"), pytest.param(None, id="unpriced")]
+)
+def test_what_is_not_counted_is_not_said_to_cost_nothing(prices: dict[str, str] | None) -> None:
+    cluster = a_cluster()
+    an_endpoint_is(cluster, changes={"pricing": {"currency": "USD", **prices}} if prices else None)
+    a_run_is(cluster)
+    running(cluster)
+    cluster.ends("fast", Reason.AUTHENTICATION_FAILED, calls=0)
+    cluster.settle()
+    usage = cluster.status("fast")["usage"]
+    assert usage["calls"] == usage["byRole"]["task"]["calls"] == 0
+    assert (usage.get("cost"), usage["byRole"]["task"].get("cost")) == (("0", "0") if prices else (None, None))
 
 
 def test_a_run_that_arrives_before_its_program_warns_of_nothing() -> None:

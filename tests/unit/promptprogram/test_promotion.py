@@ -75,12 +75,6 @@ def _provenance(model: str) -> dict[str, str]:
             id="the budget ended before the judgement",
         ),
         pytest.param(
-            _ends(outcome="Reused"),
-            ProgramReason.NOT_JUDGED,
-            "nothing was judged anew",
-            id="an earlier result was reused, with no call",
-        ),
-        pytest.param(
             _both(_manual, _ends()),
             ProgramReason.MANUAL_PROMOTION,
             "set spec.revision.name to triage-",
@@ -164,6 +158,15 @@ def test_verdict(happens: Hands, verdict: ProgramReason, says: str) -> None:
     assert cluster.current["data"] == dict(cluster.objects["ConfigMap", served]["data"])
     told = [event.reason for event in cluster.events if entry["revision"] in event.message]
     assert told.count(verdict) == 1
+
+
+def test_a_reused_result_is_no_candidate_once_more() -> None:
+    cluster = Cluster().validated()
+    cluster.run_ends("first", promote=False)
+    after(cluster)
+    cluster.run_ends("second", outcome="Reused")
+
+    assert after(cluster).candidates() == {"first": ProgramReason.GATE_NOT_PASSED}
 
 
 def test_too_few_rows_leave_a_passed_candidate_to_a_person() -> None:

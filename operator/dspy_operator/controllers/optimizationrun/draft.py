@@ -187,12 +187,17 @@ class Draft:
         roles = (self.before.get("usage") or {}).get("byRole")
         if by_role is not None:
             used = accounts.most(used, accounts.total(by_role))
-            roles = {role: figures.usage(usage) for role, usage in by_role.items()}
+            roles = {role: figures.usage(usage, priced=self._priced) for role, usage in by_role.items()}
         set_aside = figures.reserved(self.entry.reserved, self.spec.budget) if self.entry.open_try else None
         if used == Usage() and not set_aside and not roles:
             return None
-        told = figures.usage(used) | {"reserved": set_aside, "byRole": roles}
+        told = figures.usage(used, priced=self._priced) | {"reserved": set_aside, "byRole": roles}
         return {name: value for name, value in told.items() if value is not None}
+
+    @property
+    def _priced(self) -> bool:
+        frozen = self.frozen(self.entry.attempt)
+        return frozen is None or any(endpoint.pricing is not None for endpoint in frozen.spec.endpoints.values())
 
     def admission(self, slots: Mapping[str, int]) -> dict[str, Any]:
         """`status.admission` of a run that has it; rebuilt from its children where the status was lost."""

@@ -59,10 +59,10 @@ def final_scores(scores: Mapping[str, Score]) -> dict[str, Any]:
 def gate(report: GateReport) -> dict[str, Any]:
     """`status.gate`."""
     told: dict[str, Any] = {
-        name: decimal(value)
-        for name, value in (("p", report.p), ("alpha", report.alpha), ("delta", report.delta))
-        if value is not None
+        name: decimal(value) for name, value in (("p", report.p), ("alpha", report.alpha)) if value is not None
     }
+    if report.delta is not None:
+        told["delta"] = decimal(round(report.delta, 4))  # as the scores are rounded that it is the difference of
     return told | {"promote": report.promote, "why": report.why[:1024]}
 
 
@@ -72,9 +72,13 @@ def estimate(document: Estimate) -> dict[str, Any]:
     return _known({"calls": document.calls, "tokens": document.tokens, "cost": cost})
 
 
-def usage(of: Usage) -> dict[str, Any]:
-    """`status.usage`, or one of its roles."""
-    return {
+def usage(of: Usage, *, priced: bool) -> dict[str, Any]:
+    """`status.usage`, or one of its roles.
+
+    Args:
+        priced: False where no endpoint of the run has prices: that nothing was counted is not that nothing was spent.
+    """
+    told = {
         "calls": of.calls,
         "replayed": of.replayed,
         "failed": of.failed,
@@ -83,6 +87,9 @@ def usage(of: Usage) -> dict[str, Any]:
         "outputTokens": of.output_tokens,
         "cost": decimal(of.cost),
     }
+    if not priced and Decimal(of.cost) == 0:
+        del told["cost"]
+    return told
 
 
 def reserved(of: Usage, budget: Budget) -> dict[str, Any]:

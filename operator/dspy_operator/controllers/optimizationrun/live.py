@@ -75,6 +75,7 @@ def _story(draft: Draft, state: Waiting | Working | Leaving, why: RunReason | No
         step = state.progress.step if state.progress is not None else ""
         judging = step in ("judge", "publish")
         phase, reason = (Phase.JUDGING, RunReason.JUDGING) if judging else (Phase.RUNNING, RunReason.RUNNING)
+        message = f"pod {state.pod} {'judges the candidate' if judging else 'runs'}" if state.pod is not None else ""
     else:
         known = draft.before.get("phase")
         phase = Phase(known) if known in (Phase.RUNNING, Phase.JUDGING) else Phase.STARTING

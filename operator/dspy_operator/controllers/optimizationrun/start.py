@@ -17,7 +17,7 @@ from dspy_operator.controllers.optimizationrun.draft import LOOK_AGAIN, Draft, c
 from dspy_operator.controllers.optimizationrun.endings import overdue
 from dspy_operator.controllers.optimizationrun.facts import Decision, Following
 from dspy_operator.controllers.optimizationrun.over import end_here
-from dspy_operator.controllers.optimizationrun.told import Story
+from dspy_operator.controllers.optimizationrun.told import Story, granted_words
 from dspy_operator.controllers.optimizationrun.transitions import Phase
 from dspy_operator.controllers.optimizationrun.tries import is_lost
 from dspy_operator.controllers.pods import attempt_of, try_of
@@ -38,8 +38,8 @@ def held_up(draft: Draft, following: Following) -> Decision | None:
         if ahead > timedelta():
             waits = backoff.waits > 0
             reason = RunReason(backoff.reason) if waits else RunReason.BACKING_OFF
-            words = f"{backoff.reason}: {backoff.message}" if backoff.message else backoff.reason
-            words += f"; the next try not before {backoff.not_before}"
+            told = [backoff.message or backoff.reason] if waits else [backoff.reason, backoff.message]
+            words = ": ".join(filter(None, told)) + f"; the next try not before {backoff.not_before}"
             return draft.waits(Phase.QUEUED, reason, words, "", following, requeue=ahead)
     if draft.held() or draft.spec.mode == "Estimate":
         return None
@@ -66,8 +66,7 @@ def admit_or_start(draft: Draft, following: Following, opened: Entry | None) -> 
     answer = draft.facts.answer
     if isinstance(answer, Granted):
         # This write plans no Job: the next pass makes it, from what is recorded.
-        words = ", ".join(f"{slots} on {endpoint}" for endpoint, slots in answer.slots.items())
-        draft.events.append(Event("Normal", RunReason.ADMITTED.value, f"slots: {words or 'none needed'}"))
+        draft.events.append(Event("Normal", RunReason.ADMITTED.value, granted_words(answer.slots)))
         granted = {
             "time": timestamp(draft.now),
             "slots": dict(answer.slots),

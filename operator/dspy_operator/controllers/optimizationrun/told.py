@@ -63,6 +63,12 @@ def _conditions(spec: OptimizationRunSpec, story: Story, outdated: Outdated | No
     return conditions
 
 
+def granted_words(slots: Mapping[str, int]) -> str:
+    """`4 requests at a time on team-a/qwen`; of an estimate that it needs none."""
+    words = (f"{number} {'request' if number == 1 else 'requests'} at a time on {on}" for on, number in slots.items())
+    return ", ".join(words) or "no model is called"
+
+
 def _accepted(story: Story) -> Condition:
     if story.refused is not None:
         return Condition(ConditionType.ACCEPTED, False, story.refused.reason, story.refused.message)
@@ -71,9 +77,10 @@ def _accepted(story: Story) -> Condition:
 
 def _admitted(story: Story) -> Condition:
     if story.ended is not None:
-        return Condition(ConditionType.ADMITTED, False, RunReason.ENDED)
+        return Condition(ConditionType.ADMITTED, False, RunReason.ENDED, "the run is over and holds no slots")
     if story.admitted:
-        return Condition(ConditionType.ADMITTED, True, RunReason.ADMITTED)
+        granted = story.figures.get("admission") or {}
+        return Condition(ConditionType.ADMITTED, True, RunReason.ADMITTED, granted_words(granted.get("slots") or {}))
     return Condition(ConditionType.ADMITTED, False, story.reason, story.message)
 
 

@@ -150,9 +150,11 @@ def collect(runs: Iterable[Body], channels: Mapping[str, Body], shelf: Shelf) ->
 
 
 def has_candidate(run: Body) -> bool:
-    """Whether a run ended with one."""
+    """Whether a run ended with one. A reused result is a candidate of the run that found it."""
     status = run.get("status") or {}
-    return bool(status.get("completionTime") and (status.get("revision") or {}).get("digest"))
+    return status.get("outcome") != REUSED and bool(
+        status.get("completionTime") and (status.get("revision") or {}).get("digest")
+    )
 
 
 def judge(
@@ -203,8 +205,6 @@ def _verdict(
     gate = _gate(candidate)
     why = str(gate.get("why", ""))
     outcome = candidate.status.get("outcome")
-    if outcome == REUSED:
-        return ProgramReason.NOT_JUDGED, "the kept result of a run with the same inputs: nothing was judged anew"
     if not gate or outcome == Outcome.NOT_JUDGED:
         return ProgramReason.NOT_JUDGED, why or "the run ended before its candidate was judged"
     if not gate.get("promote") and outcome != Outcome.IMPROVED:

@@ -66,7 +66,8 @@ def remark(rows: int, use: Use, promotion: Promotion | None) -> str:
     least = f"a gain of {effect:.3g} points is the smallest that can pass" if effect else "no gain can pass"
     reason = too_few(rows, promotion)
     if reason is ProgramReason.TEST_WORN:
-        return f"; {reason}: {rows} test rows were looked at {use.looks} times, {least} now: fresh rows are needed"
+        times = "once" if use.looks == 1 else f"{use.looks} times"
+        return f"; {reason}: {rows} test rows were looked at {times}, {least} now: fresh rows are needed"
     return f"; {reason}: with {rows} test rows {least}, and a person has to decide"
 
 
