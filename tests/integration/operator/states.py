@@ -87,7 +87,10 @@ def _runs(space: Namespace) -> None:
     sim.run_plays(here, "no-improvement", Play(right_after=52))
     refused = Failure(Reason.AUTHENTICATION_FAILED, f"{here}/qwen answers 401: invalid api key")
     sim.run_plays(here, "failed", Play(waits_at=Step.LOAD, ends=Ends(refused, at=Step.PREFLIGHT)))
-    sim.run_plays(here, "estimated", Play(waits_at=Step.LOAD))
+    down = Failure(Reason.ENDPOINT_UNAVAILABLE, f"{here}/qwen: 10 requests without an answer, the last 503")
+    sim.run_plays(here, "endpoint-unavailable", Play(waits_at=Step.LOAD, ends=Ends(down, at=Step.PREFLIGHT)))
+    for name in ("estimated", "secret-missing"):
+        sim.run_plays(here, name, Play(waits_at=Step.LOAD))
     space.apply(
         a_run("improved", programRef={"name": "promoted"}),
         a_run("no-improvement", programRef={"name": "not-improved"}),
@@ -104,6 +107,8 @@ def _runs(space: Namespace) -> None:
         a_run("pending", programRef={"name": "invalid-metric"}),
         a_run("program-not-found", programRef={"name": "triaeg"}),
         a_run("budget-too-small", budget={"calls": 100}),
+        a_run("endpoint-unavailable", seed=6),
+        a_run("secret-missing", endpoints={"task": {"name": "keyed"}}),
     )
 
 
@@ -173,20 +178,14 @@ def _wait_for_runs(space: Namespace) -> None:
     space.condition(RUN, "pending", "Admitted", "False", "ProgramNotReady")
     space.condition(RUN, "budget-too-small", "Accepted", "False", "BudgetTooSmall")
     space.phase("starting", "Starting")
-    space.wait(RUN, "running", lambda body: "progress" in body["status"], "told how far it is")
+    space.wait(RUN, "running", _tells_how_far_it_is, "told how far it is")
     _wait_for_the_clock(space)
 
 
 def _wait_for_the_clock(space: Namespace) -> None:
-    """What waits for a time to come is applied last: these two try again after 30 s and 60 s."""
-    down = Failure(Reason.ENDPOINT_UNAVAILABLE, f"{space.name}/qwen: 10 requests without an answer, the last 503")
-    space.simulator.run_plays(
-        space.name, "endpoint-unavailable", Play(waits_at=Step.LOAD, ends=Ends(down, at=Step.PREFLIGHT))
-    )
-    space.simulator.run_plays(space.name, "secret-missing", Play(waits_at=Step.LOAD))
-    space.apply(a_run("endpoint-unavailable", seed=6), a_run("secret-missing", endpoints={"task": {"name": "keyed"}}))
+    """What waits for a time to come ends last: these two try again after 30 s and 60 s."""
     for name in ("endpoint-unavailable", "secret-missing"):
-        space.phase(name, "Running")
+        space.wait(RUN, name, _tells_how_far_it_is, "told how far it is")
         space.simulator.release(space.name, name)
     space.condition(RUN, "endpoint-unavailable", "Admitted", "False", "EndpointUnavailable")
     space.condition(RUN, "secret-missing", "Admitted", "False", "SecretMissing")
@@ -202,6 +201,10 @@ def _is_used_by(runs: int, endpoint: Body) -> bool:
 def warned(space: Namespace, name: str) -> bool:
     """Whether an Event of type Warning is about an object of this name."""
     return any(event["involvedObject"]["name"] == name and event["type"] == "Warning" for event in space.all("Event"))
+
+
+def _tells_how_far_it_is(body: Body) -> bool:
+    return "progress" in body.get("status", {})
 
 
 def _judges(body: Body) -> bool:
