@@ -998,6 +998,30 @@ def test_events_tell_the_way_once() -> None:
     ]
 
 
+def test_a_run_whose_account_is_lost_waits_as_it_is_and_goes_on_as_another_attempt() -> None:
+    """As while a namespace goes: no pass may write what the next one writes over."""
+    cluster = a_cluster()
+    a_run_is(cluster)
+    running(cluster, calls=40)
+    cluster.edit("fast", suspend=True)
+    cluster.settle()
+    cluster.leaves("fast", calls=40)
+    cluster.settle()
+    cluster.remove("ConfigMap", names.program_account("triage"))
+    cluster.settle()
+    status = cluster.status("fast")
+    assert (status["phase"], status["attempt"], status["usage"]["calls"]) == ("Suspended", 1, 40)
+    an_endpoint_is(cluster, "ModelNotFound")
+    cluster.edit("fast", suspend=None)
+    cluster.settle()
+    status = cluster.status("fast")
+    assert (status["phase"], status["attempt"], status["usage"]["calls"]) == ("Queued", 2, 40)
+    an_endpoint_is(cluster)
+    running(cluster)
+    status = cluster.status("fast")
+    assert (status["attempt"], status["try"], cluster.entry("fast")["used"]["calls"]) == (2, 2, 40)
+
+
 @pytest.mark.parametrize(
     "prices", [pytest.param({"input": "1", "output": "2"}, id="priced"), pytest.param(None, id="unpriced")]
 )

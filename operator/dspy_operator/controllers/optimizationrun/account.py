@@ -59,6 +59,10 @@ class Ended(Document):
     """In force at the end: a raised one goes on."""
 
 
+UNKNOWN = "unknown"
+"""No run's digest of its own fields: another attempt begins."""
+
+
 class Entry(AccountEntry):
     """The contract's entry, and what only this room needs to know after everything else was lost."""
 
@@ -200,7 +204,9 @@ def recovered(status: Mapping[str, Any], *, uid: str, own: str, budget: Budget) 
                 budget=budget,
             )
             return entry.model_copy(update={"own": own, "ended": ended})
-    return entry.model_copy(update={"attempt": attempt + 1})
+    # An attempt that had a Job is not gone on with. The number of one that had none is free: a run that waits would count on
+    # from what it told, with each pass.
+    return entry.model_copy(update={"own": UNKNOWN}) if status.get("startTime") else entry
 
 
 _USAGE_FIELDS = frozenset({"calls", "replayed", "failed", "inputTokens", "cachedInputTokens", "outputTokens", "cost"})

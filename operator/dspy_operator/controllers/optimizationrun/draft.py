@@ -160,7 +160,7 @@ class Draft:
         told["rerun"] = entry.rerun
         told["inputs"] = self.inputs(following) or None
         told["usage"] = self.usage(None)
-        if not new and entry.tries:
+        if entry.tries:
             told["try"] = entry.tries
         if same and self.before.get("try") == entry.tries:
             told |= {name: self.before.get(name) for name in ("jobName", "podName")}

@@ -67,7 +67,8 @@ def remark(rows: int, use: Use, promotion: Promotion | None) -> str:
     reason = too_few(rows, promotion)
     if reason is ProgramReason.TEST_WORN:
         times = "once" if use.looks == 1 else f"{use.looks} times"
-        return f"; {reason}: {rows} test rows were looked at {times}, {least} now: fresh rows are needed"
+        fresh = "a smaller one needs fresh rows" if effect else "fresh rows are needed"
+        return f"; {reason}: {rows} test rows were looked at {times}, {least} now: {fresh}"
     return f"; {reason}: with {rows} test rows {least}, and a person has to decide"
 
 
