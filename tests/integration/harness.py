@@ -37,7 +37,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     },
     "MIPROv2": {"type": "MIPROv2", "miproV2": {"numCandidates": 6, "numTrials": 12, "minibatch": False}},
     "GEPA": {"type": "GEPA", "gepa": {"maxMetricCalls": 200}},
-    "COPRO": {"type": "COPRO", "copro": {"breadth": 3, "depth": 2}},
+    "COPRO": {"type": "COPRO", "copro": {"breadth": 3, "depth": 3}},
     "InferRules": {
         "type": "InferRules",
         "inferRules": {"maxBootstrappedDemos": 3, "maxLabeledDemos": 4, "numCandidates": 5, "numRules": 3},

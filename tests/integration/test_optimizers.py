@@ -39,9 +39,9 @@ def test_copro_scores_as_many_different_proposals_as_it_estimates(tmp_path: Path
         done = place.run()
         assert done.code == 0, done.stderr
         estimated, sent = done.result["estimate"], place.server.counts()["requests"]
-        assert estimated["optimizeCalls"] == 5 + 5 * 24
+        assert estimated["optimizeCalls"] == 8 + 8 * 24
         assert estimated["calls"] - 24 <= sent <= estimated["calls"]  # the baseline may stay the best
-        assert len(programs(place)) == 6
+        assert len(programs(place)) == 9
 
 
 @pytest.mark.parametrize("optimizer", ["COPRO"])

@@ -117,12 +117,13 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "temperatureForCandidates": "0.5",
     },
 }
+# MIPROv2's two counts go together.
 _COUNTS = {"numCandidates": {"numTrials": 5, "numCandidates": 5}, "numTrials": {"numTrials": 5, "numCandidates": 5}}
 RUN_FIELDS: dict[str, Other] = {
     "optimizer.type": ({}, "GEPA"),
     **{
         f"optimizer.{MEMBER[type_]}.{option}": (
-            {"optimizer": {"type": type_, MEMBER[type_]: _COUNTS.get(option, {})}},
+            {"optimizer": {"type": type_, MEMBER[type_]: _COUNTS.get(option, {}) if type_ == "MIPROv2" else {}}},
             value,
         )
         for type_, options in OPTIONS_OF.items()
