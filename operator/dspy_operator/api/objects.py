@@ -172,6 +172,7 @@ _OWN_ERRORS = frozenset(
         "goal",
         "auto_or_counts",
         "one_size",
+        "parent",
         "shared_cache",
         "own_label",
         "toleration",
