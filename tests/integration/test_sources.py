@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,19 @@ def test_validate_warns_of_a_volume_that_it_was_not_given(tmp_path: Path) -> Non
     done = validated(folder, "--volume", f"tickets={volume}")
     assert done.code == 0
     assert "sentiment: valid, 36 rows" in done.stdout
+
+
+def test_dropped_rows_are_told_at_the_source_that_holds_them(tmp_path: Path) -> None:
+    volume = a_volume(tmp_path)
+    rows = volume / "2026" / "rows.jsonl.gz"
+    rows.write_bytes(gzip.compress(gzip.decompress(rows.read_bytes()) + b"no row\n"))
+    test = {"type": "Inline", "inline": {"data": '{"text": "held out", "label": "positive"}\nno row either\n'}}
+    program = on_a_volume()
+    program["dataset"]["split"] = {"type": "Sources", "sources": {"test": test}}
+    folder = Case(EVALUATE, program=program).write(tmp_path / "manifests")
+    done = validated(folder, "--volume", f"tickets={volume}", "--format", "json")
+    found = [each for each in json.loads(done.stdout) if each["reason"] == "RowsDropped"]
+    assert [(each["path"], each["message"].partition(":")[0]) for each in found] == [
+        ("spec.dataset.source", "line 37"),
+        ("spec.dataset.split.sources.test.inline.data", "line 2 of test"),
+    ]

@@ -112,7 +112,7 @@ def test_a_part_that_a_newer_writer_adds_deep_inside_is_ignored_too() -> None:
     spec = DOCUMENTS["run.json"]
     newer: dict[str, Any] = spec.document()
     newer["endpoints"]["task"]["region"] = "eu"
-    newer["dataset"]["split"]["groupBy"] = "customer"
+    newer["dataset"]["split"]["byDate"] = "day"
     assert RunSpec.model_validate(newer) == spec
 
 

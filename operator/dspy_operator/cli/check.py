@@ -145,12 +145,14 @@ class _Check:
         from dspy_operator.runner.rows import LINES
 
         rows = read_parts(local.spec)[0]
-        identity, path = _rows_of(program)
         for row in rows.dropped[:SHOWN_ROWS]:
+            identity, path = _rows_of(program, row.source.part)
             # An item of a JSON list is on no line that we know, and bytes of binaryData have none.
-            place = self._manifests.place_in_text(identity, path, row.line if row.source == LINES else 0)
+            line = row.line if row.source.word == LINES.word else 0
+            place = self._manifests.place_in_text(identity, path, line)
             self._put(Severity.WARNING, "RowsDropped", f"{row.place}: {row.why}", identity, path, place)
         if (more := rows.dropped_count - SHOWN_ROWS) > 0:
+            identity, path = _rows_of(program, "")
             place = self._manifests.place(identity, path)
             self._put(Severity.WARNING, "RowsDropped", f"and {more} more rows", identity, path, place)
 
@@ -266,10 +268,11 @@ def _failure(result: Result) -> RunFailed:
     return RunFailed(result.reason, result.message, path=result.path)
 
 
-def _rows_of(program: PromptProgram) -> tuple[ObjectId, FieldPath]:
-    """Which object holds the rows as a text, and where in it."""
-    source = program.spec.dataset.source
+def _rows_of(program: PromptProgram, part: str) -> tuple[ObjectId, FieldPath]:
+    """Which object holds the rows of a part as a text, and where in it; the field that says where they are, if none does."""
+    at, source = next((at, source) for of, at, source in program.spec.dataset.sources() if of == part)
     if source.config_map is not None:
-        of = ObjectId("ConfigMap", program.metadata.namespace, source.config_map.name)
-        return of, ("data", source.config_map.key)
-    return ObjectId.of(program), ("spec", "dataset", "source", "inline", "data")
+        holder = ObjectId("ConfigMap", program.metadata.namespace, source.config_map.name)
+        return holder, ("data", source.config_map.key)
+    path = tuple(at.split("."))
+    return ObjectId.of(program), (*path, "inline", "data") if source.inline is not None else path
