@@ -10,6 +10,7 @@ Body = dict[str, Any]
 NOT_CHECKED = "some validation rules were not checked because the object was invalid"
 """The API server's remark beside other causes; it is about no field (apiextensions-apiserver, pkg/registry/customresource)."""
 _STRICT = re.compile(r'(?:unknown|duplicate) field "(?P<path>(?:[^"\\]|\\.)*)"')
+_ANY_OF = re.compile(r'"(?P<path>[^"]+)" must validate at least one schema \(anyOf\)$')
 _WHOLE = re.compile(r"(?P<path>metadata\.name|spec|metadata|apiVersion|kind)\b")
 _INDEX = re.compile(r"\[([0-9]+)\]\.?")
 _LAST = re.compile(r"[^.\[]+|\[[^\]]*\]")
@@ -29,10 +30,14 @@ def pathless_causes(document: Body, said: Body) -> list[str]:
     if not causes:
         return [] if _WHOLE.search(message) else [message]
     told = [cause for cause in causes if NOT_CHECKED not in cause["message"]]
-    lost = [
-        f"{cause.get('field')}: {cause['message']}" for cause in told if not _is_there(document, cause.get("field"))
-    ]
+    lost = [f"{cause.get('field')}: {cause['message']}" for cause in told if not _is_there(document, _place(cause))]
     return lost if told else [message]
+
+
+def _place(cause: Body) -> str | None:
+    """Its field; of a number that is neither integer nor text the API server writes it into the message."""
+    match = _ANY_OF.search(cause["message"])
+    return match["path"] if match is not None else cause.get("field")
 
 
 def _is_path(text: str) -> bool:

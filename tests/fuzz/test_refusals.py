@@ -44,6 +44,16 @@ def test_the_remark_beside_other_causes_needs_no_place_and_is_none_alone() -> No
     assert pathless_causes(DOCUMENT, {**both, "details": {"causes": [remark]}}) != []
 
 
+def test_a_number_that_is_neither_integer_nor_text_has_its_place_in_the_message() -> None:
+    """Of `x-kubernetes-int-or-string`, beside the cause that has a field."""
+    said = refused(
+        "<nil>", message='Invalid value: "": "spec.map.nvidia.com/gpu" must validate at least one schema (anyOf)'
+    )
+    assert pathless_causes(DOCUMENT, said) == []
+    said = refused("<nil>", message='Invalid value: "": "spec.gone.gpu" must validate at least one schema (anyOf)')
+    assert len(pathless_causes(DOCUMENT, said)) == 1
+
+
 @pytest.mark.parametrize(
     ("message", "want"),
     [

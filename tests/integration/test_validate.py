@@ -179,6 +179,8 @@ def test_an_endpoint_of_another_namespace_lets_the_run_in(
     for each in (rows, program, run):
         each["metadata"]["namespace"] = "team"
     program["spec"]["target"]["endpoint"]["namespace"] = "default"
+    # Evaluate calls no such model: it is not asked whether it lets the run in.
+    run["spec"]["endpoints"] = {"prompt": {"name": model["metadata"]["name"], "namespace": "default"}}
     if endpoint:
         model["spec"]["access"] = {"namespaces": endpoint}
     (folder / "all.yaml").write_text(yaml.safe_dump_all(objects, sort_keys=False))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+import pytest
 
 from dspy_operator.api.fields import FieldClass
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.api.unsupported import NOT_YET
 from dspy_operator.contract.resolve import Surroundings, resolve
 from dspy_operator.contract.runspec import Paths
-from tests.unit.written import endpoint, program, run
+from tests.unit.written import a_run, complaints, endpoint, program, run
 
 POD: dict[str, Any] = {
     "resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "1Gi", "nvidia.com/gpu": 1}},
@@ -79,3 +82,23 @@ def test_a_pod_template_stays_as_it_was_written() -> None:
     assert template.document() == POD
     assert template.resources == POD["resources"]
     assert template.tolerations == POD["tolerations"]
+
+
+@pytest.mark.parametrize(
+    ("amount", "good"),
+    [
+        (0, True),
+        (2**63 - 1, True),
+        (2**63, False),
+        (-1, False),
+        (True, False),
+        (1.5, False),
+        ("1.5", True),
+        ("1,5", False),
+    ],
+)
+def test_an_amount_is_a_quantity_or_a_whole_number_of_64_bits(amount: object, good: bool) -> None:
+    """A larger number is no integer to the API server (found by the fuzzer)."""
+    said = complaints(a_run({"podTemplate": {"resources": {"limits": {"nvidia.com/gpu": amount}}}}))
+    want = 'spec.podTemplate.resources.limits.nvidia.com/gpu: must be a quantity, for example "500m", "1Gi" or 2'
+    assert said == ([] if good else [f"{want}, found {str(amount).lower() if amount is True else json.dumps(amount)}"])

@@ -25,7 +25,8 @@ Quantity = Annotated[str, Field(pattern=QUANTITY, max_length=32)]
 
 
 def _amount(value: object) -> object:
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    # A JSON number beyond 64 bits is no integer to the API server.
+    whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
     if whole or (isinstance(value, str) and len(value) <= 32 and re.search(QUANTITY, value)):
         return value
     raise PydanticCustomError("quantity", 'must be a quantity, for example "500m", "1Gi" or 2')

@@ -23,6 +23,7 @@ from dspy_operator.cli.manifests import (
 from dspy_operator.contract.access import closed
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.exits import EXIT_OF, Exit, Reason, RunFailed
+from dspy_operator.contract.resolve import PROMPT_OPTIMIZERS
 
 SHOWN_ROWS = 20
 """Dropped rows of one program that are told one by one."""
@@ -186,12 +187,13 @@ class _Check:
             self._add(run, _failure(result))
 
     def _not_let_in(self, run: OptimizationRun, program: PromptProgram) -> Iterator[RunFailed]:
-        """Endpoints of other namespaces that are closed to the run; as in a cluster, the program's target is its task."""
+        """Endpoints of other namespaces that it calls and that are closed to it; its task may be the program's target."""
         roles = run.spec.endpoints
         named: dict[str, EndpointRef] = {
             f"spec.endpoints.{role}.name": endpoint
             for role in (type(roles).model_fields if roles is not None else ())
             if (endpoint := getattr(roles, role)) is not None
+            and (role != "prompt" or run.spec.optimizer.type in PROMPT_OPTIMIZERS)
         }
         if roles is None or roles.task is None:
             named["spec.target.endpoint.name"] = program.spec.target.endpoint

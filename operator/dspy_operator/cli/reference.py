@@ -39,6 +39,7 @@ no dots, since Services and pods are named after it.
 | decimal string | a number in quotes: "0.05", "4.00"; at most 9 digits before the point and 9 behind it |
 | duration | numbers with the units h, m, s, ms: "90s", "1h30m"; a day is "24h" |
 | quantity | a Kubernetes quantity: "500m", "1Gi" |
+| type of a signature's field | a text, in quotes where it has brackets: 'list[str]', 'Literal["a", "b"]' |
 | list, map | two numbers behind it are its fewest and most entries |
 | `<field>.*`, `<field>[]` | each entry of a map, each item of a list |
 
