@@ -117,7 +117,7 @@ MISTAKES = {
         "InvalidProgram",
         f"{SIGNATURE}.outputs[0].type",
         'unknown type "tuple" at 5; allowed: str, int, float, bool, Literal["a", "b"], list[T], dict[str, T], '
-        "Optional[T], A | B",
+        "Optional[T], A | B, date, datetime, Image, History",
         "type: list[tuple]",
         {"program": output_of_type("list[tuple]")},
     ),
