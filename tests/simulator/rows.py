@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping
 
 from dspy_operator.api.object_types import program_types
@@ -51,8 +52,9 @@ def check_and_read(spec: RunSpec, text: str, *, file: str) -> DatasetReport:
 
 def _types(spec: RunSpec) -> Mapping[str, TypeExpr]:
     known = program_types(spec.program.program, spec.program.types)
-    if known.problems:
-        raise RunFailed(Reason.INVALID_PROGRAM, known.problems[0].message, path=known.problems[0].field)
+    for problem in known.problems:
+        position = f" (position {at[1]})" if (at := re.search(r" at ([0-9]+)", problem.message)) else ""
+        raise RunFailed(Reason.INVALID_PROGRAM, f"{problem.message}{position}", path=problem.field)
     return known.fields
 
 
