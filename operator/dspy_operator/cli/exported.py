@@ -59,7 +59,7 @@ def _read(name: str, spec: dict[str, Any], value: Any) -> Any:
     try:
         return json.loads(value, strict=False)
     except ValueError:
-        if "anyOf" in spec["schema"]:  # a string in a union
+        if "anyOf" in spec["schema"] or spec["parse"] == "moment":  # a string in a union, or a date
             return value
         raise
 

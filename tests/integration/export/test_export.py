@@ -88,6 +88,26 @@ def test_python_needs_nothing_and_checks_itself(place: Workplace, hardest: Path,
     assert subprocess.run(alone, capture_output=True, check=False).returncode == 1
 
 
+def test_objects_and_dates_are_read_and_what_is_no_text_is_refused(tmp_path: Path) -> None:
+    examples = HERE.parents[2] / "examples"
+    folders = [str(examples / "invoice-lines"), str(examples / "sentiment" / "endpoint.yaml")]
+    assert ended(start_cli("validate", *folders, "-o", str(tmp_path / "out")), tmp_path).code == 0
+    assert export(tmp_path / "out" / "invoice-lines.baseline", "python", tmp_path / "exported.py").code == 0
+    alone = [sys.executable, "-I", "-S", str(tmp_path / "exported.py")]
+    done = subprocess.run(alone, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3 vectors agree\n", "")
+
+    for name in ("program.py", "program.json", "prompts.json"):
+        shutil.copy(GOLDEN / "types" / f"{name}.golden", tmp_path / name)
+    for target in ("python", "openai", "langchain", "mlflow", "promptfoo"):
+        refused = export(tmp_path, target, tmp_path / "out.txt")
+        assert refused.code != 0
+        assert (
+            f"cannot be exported to {target}: its input scan is no text; its program.py runs with DSPy"
+            in refused.stderr
+        )
+
+
 def test_openai_sends_what_dspy_sends(hardest: Path, tmp_path: Path) -> None:
     assert export(hardest, "openai", tmp_path / "openai.json").code == 0
     with CountingServer() as server:
