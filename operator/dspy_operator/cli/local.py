@@ -169,7 +169,6 @@ def _surroundings(
     rows: Mapping[str, bytes | Path],
 ) -> Surroundings:
     urls, key_files = _endpoint_urls(options, manifests)
-    _check_volumes(options, manifests)
     paths = Paths(journal=str(folder / "journal.jsonl"), out=str(folder), control=str(folder / "control.json"))
     around = Surroundings(data_path="", paths=paths, urls=urls, key_files=key_files)
     around = _with_data_in(around, program, folder)
@@ -252,6 +251,7 @@ def _rows(
         folder: of the run; what a URL gave to it is not asked for again where it is resumed.
         fetched: of the moment, for what a URL gives now.
     """
+    _check_volumes(options, manifests)
     kept = _files_in(folder, program)
     found: dict[str, bytes | Path] = {}
     for of in program.spec.dataset.sources():
