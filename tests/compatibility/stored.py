@@ -41,7 +41,7 @@ def folders() -> list[Path]:
 
 def sums(folder: Path) -> str:
     """What `sha256sum` prints of all files of a version but SUMS itself."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS and path.suffix != ".pyc")
     lines = (f"{sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files)
     return "".join(lines)
 

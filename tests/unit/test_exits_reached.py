@@ -44,6 +44,7 @@ REACHED_BY: Mapping[Reason, str] = {
     Reason.VERIFY_FAILED: "integration/test_bad_input.py::test_verify_of_what_is_no_finished_run_says_what_is_missing",
     Reason.MODEL_ANSWERS_UNUSABLE: "integration/test_faults.py::test_a_model_whose_answers_never_parse_ends_the_run",
     Reason.ENDPOINT_NOT_FOUND: MISTAKE,
+    Reason.ENDPOINT_NOT_ALLOWED: "integration/test_validate.py::test_an_endpoint_of_another_namespace_lets_the_run_in",
     Reason.PROGRAM_NOT_FOUND: MISTAKE,
     Reason.INVALID_MANIFEST: "integration/test_bad_input.py::test_all_mistakes_of_a_manifest_are_told_at_once",
     Reason.INTERNAL_ERROR: "integration/test_channel.py::test_without_a_control_document_nothing_starts",

@@ -150,10 +150,14 @@ class MIPROv2Options(OptimizerOptions):
         default=None,
     )
     num_candidates: Annotated[int, Field(ge=2, le=256)] | None = spec_field(
-        INPUT, "Candidate instructions and demonstration sets; with numTrials, in place of `auto`.", default=None
+        INPUT,
+        "Candidate instructions and demonstration sets, written with numTrials in place of `auto`; unset means as `auto` says.",
+        default=None,
     )
     num_trials: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
-        INPUT, "Combinations that are tried; with numCandidates, in place of `auto`.", default=None
+        INPUT,
+        "Combinations that are tried, written with numCandidates in place of `auto`; unset means as `auto` says.",
+        default=None,
     )
     max_bootstrapped_demos: Demos | None = spec_field(
         INPUT, "Most bootstrapped demonstrations; unset means 4.", default=None
@@ -261,10 +265,10 @@ class GEPAOptions(OptimizerOptions):
         default=None,
     )
     max_full_evals: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
-        INPUT, "Budget in evaluations of all rows, in place of `auto`.", default=None
+        INPUT, "Size in evaluations of all rows, in place of `auto`; unset means as `auto` says.", default=None
     )
     max_metric_calls: Annotated[int, Field(ge=1, le=10_000_000)] | None = spec_field(
-        INPUT, "Budget in scored rows, in place of `auto`.", default=None
+        INPUT, "Size in scored rows, in place of `auto`; unset means as `auto` says.", default=None
     )
     reflection_minibatch_size: Annotated[int, Field(ge=1, le=256)] | None = spec_field(
         INPUT, "Rows that one reflection reads; unset means 3.", default=None
