@@ -36,12 +36,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- printf "%s%s%s" .image.repository (ternary "@" ":" (hasPrefix "sha256:" $tag)) $tag -}}
 {{- end -}}
 
-{{- /* CEL: a list of a policy's parameters, one entry a line; a key that is not there is an empty list. */ -}}
-{{- define "dspy-operator.policyList" -}}
-params.?data.?{{ . }}.orValue('').split('\n').map(line, line.trim()).filter(line, line != '')
+{{- /* A policy's variables: all profiles (list -> its entries, one a line), and the name of the one that the namespace has. */ -}}
+{{- define "dspy-operator.policyProfile" -}}
+- name: profiles
+  expression: >-
+    {{ toJson . }}
+- name: label
+  expression: >-
+    namespaceObject.metadata.?labels[?'dspy-operator.io/policy'].orValue('default')
+- name: profile
+  expression: >-
+    variables.label in variables.profiles ? variables.label : 'default'
 {{- end -}}
 
-{{- /* CEL: the end of every refusal, from a variable that is a list: what is allowed, where, and who gives more. */ -}}
+{{- /* CEL: a list of the namespace's profile. */ -}}
+{{- define "dspy-operator.policyList" -}}
+variables.profiles[variables.profile]['{{ . }}'].split('\n').filter(entry, entry != '')
+{{- end -}}
+
+{{- /* CEL: the end of every refusal, (dict "list" a variable "contact" who gives more): what is allowed and where. */ -}}
 {{- define "dspy-operator.policyAllowed" -}}
-' is not allowed; namespace "' + request.namespace + '" (policy "' + params.?data.?profile.orValue('') + '") allows ' + (variables.{{ . }}.size() == 0 ? 'none' : variables.{{ . }}.join(', ')) + '. Ask ' + params.?data.?contact.orValue('')
+' is not allowed; namespace "' + request.namespace + '" (policy "' + variables.profile + '") allows ' + (variables.{{ .list }}.size() == 0 ? 'none' : variables.{{ .list }}.join(', ')) + {{ printf ". Ask %s" .contact | toJson }}
 {{- end -}}

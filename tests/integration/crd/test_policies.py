@@ -53,7 +53,7 @@ PROFILES: dict[str, dict[str, list[str]]] = {
         "code": ["ConfigMap", "Image"],
         "images": [f"registry.example/{number:02}/{'a' * 480}" for number in range(64)],
         "providers": ["OpenAI"],
-        "baseURLs": [f"https://{number:02}.example/{'a' * 2000}" for number in range(64)],
+        "baseURLs": [f"https://{number:02}.example/{'a' * 900}" for number in range(64)],
     },
 }
 VALUES = ["--set=policies.enabled=true", "--set=policies.contact=prompts@example.com"]
@@ -167,10 +167,9 @@ def refusal(plane: ControlPlane, namespace: str, document: dict[str, Any]) -> st
     assert code == 403, said["message"]
     head, _, words = str(said["message"]).partition(" denied request: ")
     policy = "programs" if document["kind"] == "PromptProgram" else "endpoints"
-    profile = FOR[namespace] if FOR[namespace] in PROFILES else "default"
     assert head == (
         f'{plural(document)}.dspy-operator.io "{document["metadata"]["name"]}" is forbidden: '
-        f"ValidatingAdmissionPolicy 'dspy-operator-{policy}' with binding 'dspy-operator-{policy}-{profile}'"
+        f"ValidatingAdmissionPolicy 'dspy-operator-{policy}' with binding 'dspy-operator-{policy}'"
     )
     return words
 
@@ -219,32 +218,43 @@ def test_a_wrong_profile_is_refused_with_its_path(value: str, want: str) -> None
 def test_a_list_that_a_profile_does_not_have_is_the_defaults_and_an_empty_one_is_empty() -> None:
     given = '{"default": {"code": ["ConfigMap"], "registries": ["hf.co"]}, "a": {"code": []}, "b": {"registries": []}}'
     made = rendered(*VALUES, f"--set-json=policies.profiles={given}")
-    lists = {
-        one["metadata"]["name"]: (one["data"]["code"], one["data"]["registries"]) for one in of_kind(made, "ConfigMap")
-    }
-    assert lists == {
-        "dspy-operator-policy-default": ("ConfigMap", "hf.co"),
-        "dspy-operator-policy-a": ("", "hf.co"),
-        "dspy-operator-policy-b": ("ConfigMap", ""),
-    }
+    lists = {name: (profile["code"], profile["registries"]) for name, profile in lists_of(made).items()}
+    assert lists == {"default": ("ConfigMap", "hf.co"), "a": ("", "hf.co"), "b": ("ConfigMap", "")}
 
 
 def test_the_values_of_the_documentation_make_the_policies_that_it_tells_of(tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text(DOCS.read_text().partition("```yaml\n# values.yaml\n")[2].partition("```")[0])
-    made = rendered(f"--values={values}")
-    lists = {one["metadata"]["name"]: one["data"] for one in of_kind(made, "ConfigMap")}
-    assert lists["dspy-operator-policy-default"] == {
-        "profile": "default", "contact": "#prompt-platform", "code": "", "images": "", "providers": "Ollama",
-        "baseURLs": "", "registries": "registry.ollama.ai",
-    }  # fmt: skip
-    assert lists["dspy-operator-policy-research"] == {
-        "profile": "research", "contact": "#prompt-platform", "code": "Image", "images": "registry.example/prompts",
-        "providers": "Ollama\nOpenAI", "baseURLs": "https://api.example/v1", "registries": "registry.ollama.ai",
-    }  # fmt: skip
+    default = {"code": "", "images": "", "providers": "Ollama", "baseURLs": "", "registries": "registry.ollama.ai"}
+    research = {
+        "code": "Image",
+        "images": "registry.example/prompts",
+        "providers": "Ollama\nOpenAI",
+        "baseURLs": "https://api.example/v1",
+    }
+    assert lists_of(rendered(f"--values={values}")) == {"default": default, "research": default | research}
 
 
 # Wherever something can be named
+
+
+def test_more_than_an_expression_holds_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
+    urls = [f"https://{number:02}.example/{'a' * 2000}" for number in range(64)]
+    values = tmp_path / "values.json"
+    values.write_text(json.dumps({"policies": {"profiles": {"large": {"baseURLs": urls}}}}))
+    done = helm("template", "dspy-operator", str(CHART), "--kube-version=1.34.0", *VALUES, f"--values={values}")
+    assert "policies.profiles: 129" in done.stderr
+    assert "characters in all, and the API server takes 95000" in done.stderr
+
+
+def lists_of(made: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Profile -> list -> its entries, one a line; alike in both policies."""
+    first, second = (
+        json.loads(policy["spec"]["variables"][0]["expression"])
+        for policy in of_kind(made, "ValidatingAdmissionPolicy")
+    )
+    assert first == second
+    return dict(first)
 
 
 def named(part: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -511,28 +521,10 @@ def test_who_may_write_in_a_namespace_cannot_give_himself_more(guarded: ControlP
     )
     for words in (
         ["label", "namespace", "plain", "dspy-operator.io/policy=open"],
-        ["patch", "configmap", "dspy-operator-policy-default", f"-n={NAMESPACE}", "-p", '{"data": {"code": "ConfigMap"}}'],
+        ["delete", "validatingadmissionpolicybinding", "dspy-operator-programs"],
     ):  # fmt: skip
         done = guarded.kubectl(*words, "--as=ann")
         assert (done.returncode, "is forbidden" in done.stderr.lower()) == (1, True), done.stderr
-
-
-def test_parameters_are_heeded_as_they_change_and_none_at_all_allow_nothing(guarded: ControlPlane) -> None:
-    parameters = f"/api/v1/namespaces/{NAMESPACE}/configmaps/dspy-operator-policy-default"
-    document = a_program(PLACES["spec.metric.code"](FROM_CONFIG_MAP))
-    code, said = guarded.request("PATCH", parameters, {"data": {"code": "\n ConfigMap \n"}}, kind="merge-patch+json")
-    assert code == 200, said
-    wait_for("the parameter", lambda: refusal(guarded, "plain", document) is None)
-    code, said = guarded.request("PATCH", parameters, {"data": {"code": None}}, kind="merge-patch+json")
-    assert code == 200, said
-    wait_for("the parameter", lambda: refusal(guarded, "plain", document) is not None)
-    assert guarded.request("DELETE", parameters)[0] == 200
-    # Nothing says what is allowed: not even what names no code is.
-    wait_for("the parameters", lambda: answer(guarded, a_program())[0] == 422)
-    assert "no params found for policy binding with `Deny` parameterNotFoundAction" in answer(guarded, a_program())[1]
-    may_be_told_of_and_deleted(guarded)
-    with_profiles(guarded, "upgrade", PROFILES)
-    wait_for("the parameters", lambda: answer(guarded, a_program())[0] == 201)
 
 
 def answer(plane: ControlPlane, document: dict[str, Any], namespace: str = "misspelt") -> tuple[int, str]:
@@ -556,7 +548,7 @@ def test_a_profile_that_goes_leaves_its_namespaces_the_default(guarded: ControlP
     with_profiles(guarded, "upgrade", kept)
     where = f"{collection(an_endpoint(), 'open')}?dryRun=All"
     wait_for("the default", lambda: guarded.request("POST", where, an_endpoint())[0] == 403)
-    assert "endpoints-default" in guarded.request("POST", where, an_endpoint())[1]["message"]
+    assert '(policy "default")' in guarded.request("POST", where, an_endpoint())[1]["message"]
     installed(guarded, "upgrade")
     wait_for("the profile", lambda: guarded.request("POST", where, an_endpoint())[0] == 201)
 
@@ -573,13 +565,11 @@ def test_until_it_is_supported_the_schema_answers_first_and_with_the_release_the
             assert (code, PREFIX in said, "ValidatingAdmissionPolicy" in said) == (422, True, False)
         else:
             assert (code, "spec.program.code.configMap: custom code is not allowed" in said) == (403, True)
+        assert on(plane, "upgrade", "--set=policies.enabled=false").returncode == 0
+        wait_for("the policies to be switched off", lambda: answer(plane, an_endpoint(), "plain")[0] == 201)
+        assert on(plane, "upgrade", *VALUES).returncode == 0
+        wait_for("the policy", lambda: "OpenAI is not allowed" in answer(plane, an_endpoint(), "plain")[1])
         assert on(plane, "uninstall").returncode == 0
         for kind in ("validatingadmissionpolicies", "validatingadmissionpolicybindings"):
             assert plane.request("GET", f"/apis/admissionregistration.k8s.io/v1/{kind}")[1]["items"] == []
-        assert of_release(plane) == []
         wait_for("the policies to be forgotten", lambda: answer(plane, an_endpoint(), "plain")[0] == 201)
-
-
-def of_release(plane: ControlPlane) -> list[str]:
-    found = plane.request("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps")[1]["items"]
-    return [one["metadata"]["name"] for one in found if one["metadata"]["name"].startswith("dspy-operator")]
