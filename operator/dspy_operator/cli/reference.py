@@ -111,8 +111,12 @@ def _rows(schema: dict[str, Any], definitions: Mapping[str, Any], path: str, cla
 
 
 def _rules(schema: dict[str, Any]) -> list[str]:
-    """What the rules of a value say that name no field in it."""
-    return [rule["message"] for rule in schema.get(KEYWORD, ()) if "message" in rule and "fieldPath" not in rule]
+    """What the rules of a value say of no single field of its own: of none, or of one further inside."""
+    return [
+        rule["message"]
+        for rule in schema.get(KEYWORD, ())
+        if "message" in rule and rule.get("fieldPath", "").count(".") != 1
+    ]
 
 
 def _rules_of_field(schema: dict[str, Any], name: str) -> list[str]:
