@@ -432,6 +432,11 @@ def test_a_config_map_is_located_by_its_identity(read: Read) -> None:
             id="a kind that our group does not have",
         ),
         pytest.param(RUN.replace("kind: OptimizationRun\n", ""), ["x/a.yaml:1: kind: is required"], id="no kind"),
+        pytest.param(
+            RUN.replace("OptimizationRun", "{a: b}"),
+            ['x/a.yaml:2: kind: must be a string, found {"a": "b"}'],
+            id="a kind that is a mapping",
+        ),
         pytest.param(RUN.replace("OptimizationRun", "5"), ["x/a.yaml:2: kind: must be a string, found 5"], id="kind 5"),
         pytest.param(
             RUN.replace("name: fast", "labels: {}"),

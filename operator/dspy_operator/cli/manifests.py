@@ -720,8 +720,8 @@ _IN_WORDS = {
 
 def _with_suggestion(problem: Problem, document: Mapping[str, Any]) -> Problem:
     """What a person may have meant: the nearest word, how a type alone is written, a pattern in words."""
-    said = problem.message
-    if document.get("kind") not in KINDS:
+    said, kind = problem.message, document.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
         return problem
     if match := _NAMED.fullmatch(said):
         said += _nearest(problem, match, document)

@@ -111,11 +111,11 @@ def _rows(schema: dict[str, Any], definitions: Mapping[str, Any], path: str, cla
 
 
 def _rules(schema: dict[str, Any]) -> list[str]:
-    """What the rules of a value say that name no field in it, or one further inside."""
+    """What the rules of a value say of no single field of its own: of none, or of one further inside."""
     return [
         rule["message"]
         for rule in schema.get(KEYWORD, ())
-        if "message" in rule and rule.get("fieldPath", "..").count(".") > 1
+        if "message" in rule and rule.get("fieldPath", "").count(".") != 1
     ]
 
 
