@@ -475,8 +475,8 @@ def run_with_metric(
 ) -> tuple[Result, int]:
     """A run in this process with a metric of its own, and the requests that it sent."""
 
-    def metric(spec: Any, outputs: Any) -> ScoredMetric:
-        return ScoredMetric(spec, outputs, function)
+    def metric(spec: Any, outputs: Any, **known: Any) -> ScoredMetric:
+        return ScoredMetric(spec, outputs, function, **known)
 
     monkeypatch.setattr(prepare, "ScoredMetric", metric)
     case = a_case(optimizer)
