@@ -184,9 +184,14 @@ class Loop:
 
     async def _read(self, ref: Ref) -> Body | None:
         try:
-            return await self._client.get(ref)
+            found = await self._client.get(ref)
         except NotFound:
             return None
+        if self.cache.get(ref.kind, ref.namespace, ref.name) is not None:
+            # What one room acts on, another must not see later: a run that ended by what it read wakes its program, which
+            # looks here for the revision, and is woken by nothing else when the watch brings it.
+            self.learn(found)
+        return found
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
