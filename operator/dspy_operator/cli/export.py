@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from dspy_operator.cli.exported import SENT_AS, rendered
 from dspy_operator.cli.revisions import Revision
 from dspy_operator.contract.exits import Reason, RunFailed
 
@@ -35,8 +36,6 @@ class Target(StrEnum):
     """A promptfooconfig.yaml with the prompt, the provider and the revision's vectors as tests."""
 
 
-SENT_AS = {"temperature": "temperature", "topP": "top_p", "maxTokens": "max_tokens", "stop": "stop"}
-"""Names of the request in prompts.json -> of OpenAI's API."""
 _RENDERED = {"text", "scalar", "json", "byValue"}
 _NUNJUCKS = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _MUSTACHE = re.compile(r"\{\{\s*([\w.]+)\s*\}\}")
@@ -164,18 +163,13 @@ def _promptfoo(prompt: _Prompt) -> str:
             "providers": [{"id": f"openai:chat:{prompt.model or 'MODEL'}", "config": config}],
             # As texts: promptfoo makes a test of each item of a list, and knows no null.
             "tests": [
-                {"vars": {name: _rendered(value) for name, value in vector["inputs"].items()}} for vector in vectors
+                {"vars": {name: rendered(value) for name, value in vector["inputs"].items()}} for vector in vectors
             ],
         },
         allow_unicode=True,
         sort_keys=False,
         width=10**6,
     )
-
-
-def _rendered(value: Any) -> str:
-    """As `rules.render` of prompts.json says."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
 
 
 _WRITERS: Mapping[Target, Callable[[_Prompt], str]] = {

@@ -20,7 +20,7 @@ def messages(**inputs: Any) -> list[dict[str, Any]]:
     """The messages with the inputs filled in: strings, numbers, lists and objects as they are."""
     if wrong := set(inputs) ^ set(PROMPT["inputs"]):
         raise TypeError(f"inputs are {', '.join(PROMPT['inputs'])}; missing or unknown: {', '.join(sorted(wrong))}")
-    values = {spec["placeholder"]: _rendered(inputs[name]) for name, spec in PROMPT["inputs"].items()}
+    values = {spec["placeholder"]: rendered(inputs[name]) for name, spec in PROMPT["inputs"].items()}
     holes = "|".join(map(re.escape, values))
     return [{**m, "content": re.sub(holes, lambda at: values[at[0]], m["content"])} for m in PROMPT["messages"]]
 
@@ -42,7 +42,8 @@ def outputs(answer: str) -> dict[str, Any]:
     return {name: _read(name, spec, found.get(name)) for name, spec in PROMPT["outputs"].items()}
 
 
-def _rendered(value: Any) -> str:
+def rendered(value: Any) -> str:
+    """An input as the messages hold it."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
 
 
