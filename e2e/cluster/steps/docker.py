@@ -137,7 +137,20 @@ def unmount() -> None:
     mounted = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in reversed(mounted):  # the last mounted lies on top
         if mount.is_relative_to(folder):
+            _unmount(mount)
+
+
+def _unmount(mount: Path) -> None:
+    """The kernel lets go of a container's file system a moment after it is unmounted: what lies below is busy till then."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
             output_of(["umount", str(mount)])
+            return
+        except Failed as error:
+            if "busy" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def _runs(pid: int, *programs: str) -> bool:
