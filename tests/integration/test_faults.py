@@ -47,7 +47,7 @@ PATIENCE_SECONDS = 300
 NOWHERE = "http://127.0.0.1:9/v1"
 """The discard port: nobody listens."""
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.unmeasured]
 
 
 @dataclass(frozen=True, kw_only=True)

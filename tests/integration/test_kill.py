@@ -23,6 +23,8 @@ from tests.integration.acceptance import (
 )
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, intruder, workplace
 
+pytestmark = pytest.mark.unmeasured
+
 KILLED = ("BootstrapFewShot", "MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferRules", "SIMBA")
 THREADS = 8
 START_SECONDS = 120

@@ -12,7 +12,7 @@ from e2e.localmodel import ModelName, local_model
 from tests.integration.harness import ended, start_cli
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sentiment"
-ROWS = {"dev": 10, "test": 20}
+ROWS = {"dev": 8, "test": 10}
 
 
 @pytest.fixture

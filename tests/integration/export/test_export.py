@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,18 +53,37 @@ def prompts_of(revision: Path) -> Mapping[str, Any]:
     return document
 
 
+@functools.cache
+def libraries() -> Path:
+    """A folder with the libraries and nothing of ours; made once, and again when the requirements or Python change."""
+    requirements = HERE / "requirements.txt"
+    made_of = hashlib.sha256(f"{sys.version}\n{requirements.read_text('utf-8')}".encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("DSPY_OPERATOR_CACHE") or Path.home() / ".cache" / "dspy-operator")
+    folder = cache / "exports" / made_of
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        uv = shutil.which("uv") or str(cache / "uv" / "bin" / "uv")
+        with tempfile.TemporaryDirectory(dir=folder.parent) as making:
+            target = Path(making) / "made"
+            install = [uv, "pip", "install", "--python", sys.executable, "--target", str(target), "--compile-bytecode"]
+            # Elsewhere than here, where pyproject.toml leaves out what DSPy wants and we do not.
+            subprocess.run([*install, "--requirements", str(requirements)], check=True, cwd=making)
+            with contextlib.suppress(OSError):  # another worker was faster
+                target.rename(folder)
+    return folder
+
+
 def read_with(library: str, file: Path, revision: Path, *more: str) -> list[Any]:
-    """What the library makes of the vectors, in an environment that has it and nothing of ours."""
-    uv = shutil.which("uv") or str(Path(os.environ["DSPY_OPERATOR_CACHE"]) / "uv" / "bin" / "uv")
+    """What the library makes of the vectors, in a process that has it and nothing of ours."""
     (file.parent / "prompts.json").write_text(json.dumps(prompts_of(revision)), encoding="utf-8")
-    with_libraries = [uv, "run", "--isolated", "--no-project", "--python", sys.executable]
-    with_libraries += ["--with-requirements", str(HERE / "requirements.txt"), "python", str(HERE / "read_with.py")]
+    without_ours = [sys.executable, "-S", "-P", str(HERE / "read_with.py")]
     done = subprocess.run(
-        [*with_libraries, library, str(file), str(file.parent / "prompts.json"), *more],
+        [*without_ours, library, str(file), str(file.parent / "prompts.json"), *more],
         capture_output=True,
         text=True,
         check=False,
         cwd=file.parent,
+        env={**os.environ, "PYTHONPATH": str(libraries())},
     )
     assert done.returncode == 0, done.stderr
     found: list[Any] = json.loads(done.stdout.splitlines()[-1])
