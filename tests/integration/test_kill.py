@@ -90,6 +90,9 @@ AGAIN = {
         },
         module="ChainOfThought",
     ),
+    "InferRules racing": Case(
+        {**OPTIMIZERS["InferRules"], "inferRules": {**OPTIMIZERS["InferRules"]["inferRules"], "racing": True}}, dev=48
+    ),
     "SIMBA with reasoning": Case(
         {"type": "SIMBA", "simba": {"bsize": 8, "numCandidates": 2, "maxSteps": 4, "maxDemos": 2}},
         module="ChainOfThought",
@@ -97,7 +100,7 @@ AGAIN = {
     "COPRO sampled": Case(OPTIMIZERS["COPRO"], program={"target": {"request": {"temperature": "0.7"}}}),
     "GEPA sampled": Case(OPTIMIZERS["GEPA"], program={"target": {"request": {"temperature": "0.7"}}}),
 }
-"""Ways of the optimizers that the points do not go: rollouts, reasoning, minibatches, a task model that samples."""
+"""Ways of the optimizers that the points do not go: rollouts, reasoning, minibatches, dropped candidates, a task model that samples."""
 
 
 @pytest.mark.timeout(600)

@@ -104,6 +104,22 @@ def test_rows_that_exceed_the_prompt_models_context_are_halved_until_they_fit(tm
         assert place.verify().code == 0
 
 
+@pytest.mark.parametrize("optimizer", ["BootstrapFewShotWithRandomSearch", "InferRules"])
+def test_racing_comes_to_the_same_candidate_for_fewer_calls(tmp_path: Path, optimizer: str) -> None:
+    ends = []
+    for racing in (False, True):
+        case = Case(changed(optimizer, racing=racing), dev=48, concurrency=THREADS)
+        with workplace(tmp_path / str(racing), case, stochastic=optimizer == "InferRules") as place:
+            done = place.run()
+            assert done.code == 0, done.stderr
+            ends.append((done.result, place.server.counts()["requests"]))
+            assert place.verify().code == 0
+    (whole, calls), (raced, fewer) = ends
+    assert raced["candidate"] == whole["candidate"]
+    assert raced["scores"] == whole["scores"]
+    assert fewer < calls
+
+
 def test_more_rows_in_a_step_of_simba_than_there_are_is_refused_unpaid(tmp_path: Path) -> None:
     case = Case(changed("SIMBA", bsize=25))
     with workplace(tmp_path, case) as place:

@@ -310,6 +310,12 @@ class GEPAOptions(OptimizerOptions):
         return self
 
 
+_RACING = (
+    "Drop a candidate as soon as it cannot become the best any more, and ask the rows first that others got wrong: the same winner for "
+    "fewer calls. Unset means false."
+)
+
+
 class BootstrapFewShotWithRandomSearchOptions(BootstrapFewShotOptions):
     """dspy.BootstrapFewShotWithRandomSearch: many such sets of demonstrations; the best one is kept."""
 
@@ -317,6 +323,7 @@ class BootstrapFewShotWithRandomSearchOptions(BootstrapFewShotOptions):
         **BootstrapFewShotOptions.DEFAULTS,
         "num_candidate_programs": 16,
         "labeled_sample": True,
+        "racing": False,
     }
     RULES: ClassVar[tuple[Rule, ...]] = (
         *BootstrapFewShotOptions.RULES,
@@ -339,6 +346,7 @@ class BootstrapFewShotWithRandomSearchOptions(BootstrapFewShotOptions):
         "true: labelled demonstrations are a seeded sample; false: the first rows. Unset means true.",
         default=None,
     )
+    racing: bool | None = spec_field(INPUT, _RACING, default=None)
 
     @model_validator(mode="after")
     def _score(self) -> Self:
@@ -420,6 +428,7 @@ class InferRulesOptions(BootstrapFewShotOptions):
         **BootstrapFewShotOptions.DEFAULTS,
         "num_candidates": 10,
         "num_rules": 10,
+        "racing": False,
     }
 
     num_candidates: Annotated[int, Field(ge=1, le=256)] | None = spec_field(
@@ -428,6 +437,7 @@ class InferRulesOptions(BootstrapFewShotOptions):
     num_rules: Annotated[int, Field(ge=1, le=100)] | None = spec_field(
         INPUT, "Rules in a set; unset means 10.", default=None
     )
+    racing: bool | None = spec_field(INPUT, _RACING, default=None)
 
 
 class _Optimizers(UnionModel):

@@ -135,15 +135,17 @@ class Watcher(BaseCallback):  # type: ignore[misc]
         self._unreadable = unreadable
         self._on_evaluation = on_evaluation
         self._running: dict[str, tuple[Any, Sequence[Any]]] = {}
+        """Evaluations, but for those that say themselves what they came to."""
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """Remember what is evaluated."""
-        self._running[call_id] = (inputs["program"], inputs.get("devset") or instance.devset)
+        if not getattr(instance, "marks_itself", False):
+            self._running[call_id] = (inputs["program"], inputs.get("devset") or instance.devset)
 
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         """Mark it, and keep it if it is the best on all scored rows."""
-        program, devset = self._running.pop(call_id)
-        if exception is not None or outputs is None:
+        program, devset = self._running.pop(call_id, (None, ()))
+        if program is None or exception is not None or outputs is None:
             return
         self.evaluated(getattr(program, "judged", program), devset, [score_of(score) for *_, score in outputs.results])
 

@@ -9,6 +9,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, LMError
 
 from dspy_operator.api.optimizationrun import OptimizerOptions
+from dspy_operator.runner.optimizers.racing import Race, RacingEvaluate
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup, Sizes, Trial, threshold
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class InferRules:
             max_rounds=counts["max_rounds"],
             max_errors=counts["max_errors"] or NEVER,
         )
+        optimizer.race = Race(setup.on_evaluation) if options.value("racing") else None
         optimizer.rules_induction_program.teacher_settings = {"lm": setup.prompt_lm}
         return optimizer.compile(student, trainset=list(setup.train), valset=list(setup.validation))
 
@@ -77,6 +79,8 @@ class _InferRules(dspy.InferRules):  # type: ignore[misc]  # DSPy is untyped her
 
     rows_that_fit: int | None = None
     """How many rows the prompt model's context holds; None until it was too small."""
+    race: Race | None = None
+    """Drops what cannot win any more; None: all are scored on all rows."""
 
     def induce_natural_language_rules(self, predictor: Any, trainset: list[Any]) -> str:
         """Rules from as many rows as the context holds; "" where no answer can be read."""
@@ -99,3 +103,12 @@ class _InferRules(dspy.InferRules):  # type: ignore[misc]  # DSPy is untyped her
         if natural_language_rules:
             predictor.signature = predictor.signature.with_instructions(predictor.signature.instructions)
             super().update_program_instructions(predictor, natural_language_rules)
+
+    def evaluate_program(self, program: Any, dataset: list[Any]) -> float:
+        """The score, 0 to 100."""
+        if self.race is None:
+            return float(super().evaluate_program(program, dataset))
+        evaluate = RacingEvaluate(
+            race=self.race, devset=dataset, metric=self.metric, num_threads=self.num_threads, max_errors=self.max_errors
+        )
+        return float(evaluate(program).score)

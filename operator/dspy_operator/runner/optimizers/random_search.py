@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import dspy
+from dspy.teleprompt import random_search
 
 from dspy_operator.api.optimizationrun import OptimizerOptions
+from dspy_operator.runner.optimizers.racing import Race, RacingEvaluate
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup, Sizes, Trial, threshold
 
 FIXED_CANDIDATES = 3
@@ -65,9 +70,15 @@ class BootstrapFewShotWithRandomSearch:
             max_errors=counts["max_errors"] or NEVER,
             stop_at_score=float(stop_at) if stop_at is not None else None,
         )
-        return optimizer.compile(
-            student,
-            trainset=list(setup.train),
-            valset=list(setup.validation),
-            labeled_sample=options.value("labeled_sample"),
-        )
+        with _racing(Race(setup.on_evaluation)) if options.value("racing") else nullcontext():
+            return optimizer.compile(
+                student,
+                trainset=list(setup.train),
+                valset=list(setup.validation),
+                labeled_sample=options.value("labeled_sample"),
+            )
+
+
+def _racing(race: Race) -> AbstractContextManager[Any]:
+    """DSPy makes its evaluations inside compile(), of the class that its module names; there is no argument for one."""
+    return patch.object(random_search, "Evaluate", partial(RacingEvaluate, race=race))
