@@ -12,6 +12,7 @@ import os
 import runpy
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,13 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
         between = os.fork()
         if not between:
             # Orphaned, its child goes to the process that asked, which can then wait for it as for one of its own.
+            parent = os.getpid()
             child = os.fork()
             if child:
                 os.write(theirs, str(child).encode())
                 os._exit(0)
+            while os.getppid() == parent:  # from here on it is the one that asked, as it would be of any program
+                time.sleep(0.001)
             requests.close()
             os.close(ours)
             os.close(theirs)

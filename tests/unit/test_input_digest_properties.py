@@ -67,6 +67,7 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "numCandidatePrograms": 3,
         "stopAtScore": "90",
         "labeledSample": False,
+        "racing": True,
     },
     "MIPROv2": {
         "auto": "Light",
@@ -106,6 +107,7 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "maxErrors": 5,
         "numCandidates": 3,
         "numRules": 4,
+        "racing": True,
     },
     "SIMBA": {
         "bsize": 8,
