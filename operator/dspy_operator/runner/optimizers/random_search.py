@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import dspy
 from dspy.teleprompt import random_search
@@ -79,6 +79,12 @@ class BootstrapFewShotWithRandomSearch:
             )
 
 
-def _racing(race: Race) -> AbstractContextManager[Any]:
-    """DSPy makes its evaluations inside compile(), of the class that its module names; there is no argument for one."""
-    return patch.object(random_search, "Evaluate", partial(RacingEvaluate, race=race))
+@contextmanager
+def _racing(race: Race) -> Iterator[None]:
+    """While it holds, DSPy's evaluations are of the race: it makes them inside compile(), of the class that its module names."""
+    original = random_search.Evaluate
+    random_search.Evaluate = partial(RacingEvaluate, race=race)
+    try:
+        yield
+    finally:
+        random_search.Evaluate = original
