@@ -15,7 +15,7 @@ def judgement_calls(test_rows: int, arms: int, calls_per_row: int = 1, repeats: 
     Args:
         test_rows: rows of the test part.
         arms: programs that differ: baseline and candidate, and the incumbent where it is neither.
-        calls_per_row: predictors that one row asks.
+        calls_per_row: the most that one answer and its score cost: `contract/calls.py`.
         repeats: answers to each row, above 1 only where the model samples.
     """
     return test_rows * arms * calls_per_row * repeats

@@ -27,11 +27,11 @@ def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls
     """
     assert prepared.optimizer is not None and spec.optimizer is not None
     sizes = prepared.sizes
-    scored = 0 if spec.optimizer.type == "Evaluate" else len(prepared.scored) * sizes.predictors
+    scored = 0 if spec.optimizer.type == "Evaluate" else len(prepared.scored) * sizes.calls_per_row
     endpoints = len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()})
     optimize = prepared.optimizer.calls(counts, sizes)
     rescored = 0 if prepared.optimizer.uses_validation else scored
-    calls = max(1, scored + endpoints - 1) + optimize + rescored + reserve_calls
+    calls = max(sizes.calls_per_row, scored + endpoints - 1) + optimize + rescored + reserve_calls
     row_tokens = prompt_tokens(spec, prepared)
     demos = max(counts.get("max_bootstrapped_demos", 0), counts.get("max_labeled_demos", 0), counts.get("k", 0))
     example = max(16, row_tokens // 4)

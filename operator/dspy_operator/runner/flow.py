@@ -17,6 +17,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, DSPyError, LMError
 
 from dspy_operator.contract import gate
+from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.documents import Estimate, GateReport, Progress, Result, Score
 from dspy_operator.contract.exits import Outcome, Reason, RunFailed
 from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
@@ -254,7 +255,9 @@ class Run:
         incumbent = self._load_incumbent(prepared)
         student = prepared.program.fresh()
         arms = self._arm_count(prepared, student, incumbent)
-        reserve_calls = judgement_calls(len(prepared.parts.test), arms, prepared.sizes.predictors)
+        reserve_calls = judgement_calls(
+            len(prepared.parts.test), arms, scored_row_calls(spec.program.program, spec.program.metric).most
+        )
         self._counts = self._first_counts(prepared, reserve_calls)
         self._estimate = estimate(spec, prepared, self._counts, reserve_calls=reserve_calls)
         self._tracker.planned_calls = self._estimate.calls
@@ -635,16 +638,17 @@ class Run:
     def _left(self, prepared: Prepared, limit: int | None, reserve_calls: int) -> int | None:
         if limit is None:
             return None
-        return max(0, limit - reserve_calls - len(prepared.scored) * prepared.sizes.predictors - 1)
+        return max(0, limit - reserve_calls - len(prepared.scored) * prepared.sizes.calls_per_row - 1)
 
     def _check_budget(self, reserve_calls: int) -> None:
         limit = Limits.of(self._control.budget).calls
         endpoints = len({(endpoint.name, endpoint.model) for endpoint in self.spec.endpoints.values()})
-        needed = reserve_calls + endpoints
+        preflight = scored_row_calls(self.spec.program.program, self.spec.program.metric).most + endpoints - 1
+        needed = reserve_calls + preflight
         if limit is not None and limit < needed:
             raise RunFailed(
                 Reason.BUDGET_TOO_SMALL,
-                f"{needed} calls are needed (judgement {reserve_calls}, preflight {endpoints}), given {limit}",
+                f"{needed} calls are needed (judgement {reserve_calls}, preflight {preflight}), given {limit}",
                 path="spec.budget.calls",
             )
 

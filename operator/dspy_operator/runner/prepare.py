@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dspy_operator.api.object_types import program_types
 from dspy_operator.api.optimizationrun import OPTIONS, OptimizerOptions
+from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.documents import DatasetReport
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import RunSpec
@@ -74,7 +75,13 @@ def prepare(spec: RunSpec) -> Prepared:
     source = program_source(part.name, part.program, part.adapter, part.request, part.types)
     program = load_program(source, Path(spec.paths.out) / "program")
     optimizer, options = None, OptimizerOptions()
-    sizes = Sizes(len(parts.train), len(parts.validation), len(parts.dev), len(program.module.predictors()))
+    sizes = Sizes(
+        len(parts.train),
+        len(parts.validation),
+        len(parts.dev),
+        predictors=len(program.module.predictors()),
+        calls_per_row=scored_row_calls(part.program, part.metric).usual,
+    )
     if spec.optimizer is not None:
         from dspy_operator.runner.optimizers import OPTIMIZERS
 

@@ -9,6 +9,7 @@ from typing import Any
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.reasons import EndpointReason, RunReason
 from dspy_operator.contract.access import closed
+from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.exits import RunFailed
 from dspy_operator.contract.reserve import judgement_calls
 from dspy_operator.contract.runspec import RunSpec
@@ -96,14 +97,15 @@ def budget_too_small(run: OptimizationRun, spec: RunSpec, test_rows: int) -> Ref
     if limit is None:
         return None
     arms = 1 + (1 if spec.incumbent else 0) + (0 if run.spec.optimizer.type == "Evaluate" else 1)
-    judgement = judgement_calls(test_rows, arms)
-    preflight = len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()})
+    per_row = scored_row_calls(spec.program.program, spec.program.metric).most
+    judgement = judgement_calls(test_rows, arms, per_row)
+    preflight = per_row + len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()}) - 1
     if limit >= judgement + preflight:
         return None
     return Refusal(
         RunReason.BUDGET_TOO_SMALL,
         f"spec.budget.calls: {judgement + preflight} calls are needed (judgement {judgement}: {test_rows} test rows x "
-        f"{arms} programs; preflight {preflight}), given {limit}",
+        f"{arms} programs{f' x {per_row} calls' if per_row > 1 else ''}; preflight {preflight}), given {limit}",
     )
 
 

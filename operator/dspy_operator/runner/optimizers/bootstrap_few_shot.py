@@ -37,7 +37,7 @@ class BootstrapFewShot:
     def calls(self, counts: Counts, sizes: Sizes) -> int:
         """About two rows for each demonstration, at most every row in every round."""
         wanted = 2 * counts["max_bootstrapped_demos"] * counts["max_rounds"]
-        return int(min(wanted, sizes.dev * counts["max_rounds"])) * sizes.predictors
+        return int(min(wanted, sizes.dev * counts["max_rounds"])) * sizes.calls_per_row
 
     def trials(self, counts: Counts, sizes: Sizes) -> int | None:
         """The rows it may have to try."""

@@ -30,7 +30,7 @@ class COPRO:
     def calls(self, counts: Counts, sizes: Sizes) -> int:
         """Proposals and evaluations; the first instructions' own evaluation replays from the baseline."""
         proposals = (counts["breadth"] * counts["depth"] - 1) * sizes.predictors
-        evaluations = (self._evaluations(counts, sizes) - 1) * sizes.dev * sizes.predictors
+        evaluations = (self._evaluations(counts, sizes) - 1) * sizes.dev * sizes.calls_per_row
         return int(proposals + evaluations)
 
     def trials(self, counts: Counts, sizes: Sizes) -> int | None:

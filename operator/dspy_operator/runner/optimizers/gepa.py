@@ -44,7 +44,7 @@ class GEPA:
             # The seed's evaluation is a metric call that replays from the baseline.
             return {
                 "max_metric_calls": max(
-                    sizes.validation + 2 * size, int(calls / sizes.predictors * share) + sizes.validation
+                    sizes.validation + 2 * size, int(calls / sizes.calls_per_row * share) + sizes.validation
                 )
             }
         sized = dspy.GEPA.auto_budget(
@@ -58,7 +58,7 @@ class GEPA:
     def calls(self, counts: Counts, sizes: Sizes) -> int:
         """Metric calls and their reflections, the seed's evaluation replayed, one set of validation rows more at the end."""
         scored = max(0, counts["max_metric_calls"] - sizes.validation)
-        return int(scored * sizes.predictors + scored // 6 + sizes.validation * sizes.predictors)
+        return int((scored + sizes.validation) * sizes.calls_per_row + scored // 6)
 
     def trials(self, counts: Counts, sizes: Sizes) -> int | None:
         """Scored rows."""

@@ -42,7 +42,8 @@ class InferRules:
     def calls(self, counts: Counts, sizes: Sizes) -> int:
         """About two rows for each demonstration; rules and an evaluation for each candidate."""
         bootstrap = min(2 * counts["max_bootstrapped_demos"], sizes.train) * counts["max_rounds"]
-        return int((bootstrap + counts["num_candidates"] * (1 + sizes.validation)) * sizes.predictors)
+        evaluations = counts["num_candidates"] * sizes.validation
+        return int((bootstrap + evaluations) * sizes.calls_per_row + counts["num_candidates"] * sizes.predictors)
 
     def trials(self, counts: Counts, sizes: Sizes) -> int | None:
         """Candidates."""

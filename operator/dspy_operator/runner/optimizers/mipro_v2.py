@@ -74,7 +74,7 @@ class MIPROv2:
         """Bootstrap, proposals and evaluations; the default program's own evaluation replays from the baseline."""
         sets = max(0, counts["num_fewshot_candidates"] - 2)
         demos = counts["max_bootstrapped_demos"] or 3
-        bootstrap = sets * min(sizes.train, math.ceil(1.5 * demos)) * sizes.predictors
+        bootstrap = sets * min(sizes.train, math.ceil(1.5 * demos)) * sizes.calls_per_row
         proposals = SUMMARY_CALLS + counts["num_instruct_candidates"] * sizes.predictors + 2 * sizes.predictors
         trials, rows = counts["num_trials"], counts["validation_rows"]
         if counts["minibatch"]:
@@ -82,7 +82,7 @@ class MIPROv2:
             evaluations = trials * counts["minibatch_size"] + full * rows
         else:
             evaluations = trials * rows
-        return int(bootstrap + proposals + evaluations * sizes.predictors)
+        return int(bootstrap + proposals + evaluations * sizes.calls_per_row)
 
     def trials(self, counts: Counts, sizes: Sizes) -> int | None:
         """Evaluations of the search: the default program, each trial, and the full evaluations between minibatches."""

@@ -50,7 +50,7 @@ class BootstrapFewShotWithRandomSearch:
         rounds = counts["max_rounds"]
         tried = [min(sizes.train, 2 * most) * rounds, min(sizes.train, most + 1) * rounds * seeded]
         evaluations = (seeded + FIXED_CANDIDATES - 1) * sizes.validation
-        return int(sum(tried) + evaluations) * sizes.predictors
+        return int(sum(tried) + evaluations) * sizes.calls_per_row
 
     def trials(self, counts: Counts, sizes: Sizes) -> int | None:
         """Candidates."""

@@ -25,6 +25,9 @@ class Sizes:
     validation: int
     dev: int
     predictors: int = 1
+    """What an optimizer makes proposals for."""
+    calls_per_row: int = 1
+    """Usual calls for one answer and its score: `contract/calls.py`."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class SIMBA:
         candidates = min(sampled + 1, rows)
         rules = candidates if counts["max_demos"] == 0 else (candidates + 1) // 2
         winners = min(steps, sampled)
-        return int((steps * rows * (sampled + candidates) + winners * sizes.dev) * sizes.predictors + steps * rules)
+        return int((steps * rows * (sampled + candidates) + winners * sizes.dev) * sizes.calls_per_row + steps * rules)
 
     def trials(self, counts: Counts, sizes: Sizes) -> int | None:
         """Steps, and the choice between their winners."""

@@ -1,0 +1,45 @@
+"""How many calls one row costs, for every shape of a program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dspy_operator.api.optimizationrun import OPTIONS
+from dspy_operator.api.program import Program
+from dspy_operator.contract.calls import Calls, row_calls
+from dspy_operator.runner.optimizers import OPTIMIZERS
+from dspy_operator.runner.optimizers.shape import Sizes
+
+SIGNATURE = {
+    "instructions": "Classify.",
+    "inputs": [{"name": "text", "type": "str"}],
+    "outputs": [{"name": "label", "type": "str"}],
+}
+COSTS: dict[str, tuple[dict[str, Any], Calls]] = {
+    "Predict": ({"type": "Single", "single": {"signature": SIGNATURE}}, Calls(1, 1)),
+    "ChainOfThought": (
+        {"type": "Single", "single": {"signature": SIGNATURE, "module": {"type": "ChainOfThought"}}},
+        Calls(1, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", COSTS)
+def test_calls_of_one_row(shape: str) -> None:
+    program, want = COSTS[shape]
+    assert row_calls(Program.model_validate(program)) == want
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_estimates_grow_with_what_a_row_costs(name: str) -> None:
+    """By no more than the factor: proposals cost what they cost."""
+    optimizer, options = OPTIMIZERS[name], OPTIONS[name]()
+
+    def calls(per_row: int) -> int:
+        sizes = Sizes(40, 40, 80, calls_per_row=per_row)
+        return optimizer.calls(optimizer.counts(options, sizes, None), sizes)
+
+    one, four = calls(1), calls(4)
+    assert one < four <= 4 * one or one == four == 0
