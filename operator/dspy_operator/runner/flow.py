@@ -46,6 +46,7 @@ from dspy_operator.runner.publish import (
 from dspy_operator.runner.rows import Row
 from dspy_operator.runner.spend import Limits, Reserve, Tally, earlier
 from dspy_operator.runner.stop import RunStop
+from dspy_operator.runner.took import programs_document
 from dspy_operator.runner.values import for_dspy, input_fields, plain_fields
 from dspy_operator.runner.watch import Best, Candidate, Unreadable, Watcher
 
@@ -119,6 +120,8 @@ class Run:
         self._counts: Counts = {}
         self._scores: dict[str, Score] = {}
         self._arms: dict[str, Arm] = {}
+        self._dev_arms: dict[str, Arm] = {}
+        self._judged: dict[str, str] = {}
         self._classes: dict[str, Classes] = {}
         self._gate: GateReport | None = None
         self._estimate: Estimate | None = None
@@ -236,11 +239,12 @@ class Run:
             self._arms,
             self._arm_digests(prepared, revision),
             classes=self._classes,
+            programs=programs_document(self._best.points, self._judged) if self._best.points else None,
             export_rows=self.spec.dataset.export_rows,
         )
         write_revision(out / "revision", revision, report=report, provenance=provenance_document(self.spec, result))
         if self._arms and self.spec.dataset.export_rows:
-            write_examples(out / "examples.jsonl.zst", prepared, self._arms)
+            write_examples(out / "examples.jsonl.zst", prepared, self._arms, self._dev_arms)
         return result
 
     @property
@@ -414,12 +418,13 @@ class Run:
         if self.spec.optimizer.type == "Evaluate":
             return
         arm = answer_all(student, prepared.scored, prepared.metric, self._threads)
+        self._dev_arms["baseline"] = arm
         self._scores["devBaseline"] = arm.score()
         self._tracker.set(baseline=arm.score().score)
         if incumbent is not None and program_hash(incumbent) != program_hash(student):
             with self._phase("baseline", epoch, prepared.scored, best=Best()):
-                score = answer_all(incumbent, prepared.scored, prepared.metric, self._threads).score()
-            self._scores["devIncumbent"] = score
+                self._dev_arms["incumbent"] = answer_all(incumbent, prepared.scored, prepared.metric, self._threads)
+            score = self._scores["devIncumbent"] = self._dev_arms["incumbent"].score()
             self._tracker.set(incumbent=score.score)
         limits, spent, reserve = self._ledger.limits, self._ledger.spent(), epoch.reserve
         if self._recorded is None:
@@ -491,7 +496,8 @@ class Run:
         if score is not None or prepared.optimizer.uses_validation or self.spec.optimizer.type == "Evaluate":
             return
         module = prepared.program.in_state(compiled.state)
-        self._scores["devBest"] = answer_all(module, prepared.scored, prepared.metric, self._threads).score()
+        arm = self._dev_arms["candidate"] = answer_all(module, prepared.scored, prepared.metric, self._threads)
+        self._scores["devBest"] = arm.score()
 
     def _judge(self, prepared: Prepared, student: Any, incumbent: Any | None, candidate: Candidate) -> RunStop | None:
         """Each different arm on the test rows; the stop that left the candidate unjudged, or None."""
@@ -505,12 +511,13 @@ class Run:
             **({"incumbent": incumbent} if incumbent is not None else {}),
             "candidate": chosen,
         }
+        self._judged = {name: program_hash(module) for name, module in modules.items()}
         measured: dict[str, Arm] = {}
         outputs = classified(self.spec.program, prepared.metric.fields)
         try:
             with self._phase("judge", epoch, prepared.parts.test, kind="judge", best=Best()):
                 for name, module in modules.items():
-                    hashed = program_hash(module)
+                    hashed = self._judged[name]
                     if hashed not in measured:
                         measured[hashed] = answer_all(module, prepared.parts.test, prepared.metric, self._threads)
                     self._arms[name] = arm = measured[hashed]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from dspy_operator.contract.documents import Score
 from dspy_operator.runner.metric import ScoredMetric
 from dspy_operator.runner.optimizers.shape import NEVER
 from dspy_operator.runner.rows import Row
+from dspy_operator.runner.took import Took
 from dspy_operator.runner.values import for_dspy, input_fields, plain, plain_fields
 
 FailureClass = Literal["right", "wrong", "parse", "truncated", "request"]
@@ -31,6 +32,7 @@ class Judged:
     failure: FailureClass
     """request: never answered. parse: the answer did not fit the adapter. truncated: nor could it, cut off at maxTokens.
     wrong: a score below 1."""
+    took: Took = field(default_factory=Took)
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,33 @@ class Attempt:
 
     judged: Any
     """The module."""
+    taken: Callable[[], Took] = Took
+    """What the answers to this thread took until now."""
     failures: dict[str, FailureClass] = field(default_factory=dict)
+    took: dict[str, Took] = field(default_factory=dict)
+    """Digest of the inputs -> what their answer took."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, **inputs: Any) -> Any:
         """The module's prediction; without fields where the answer cannot be read or never came."""
+        before = self.taken()
         try:
             return self.judged(**inputs)
         except AdapterParseError:
             return self._failed("truncated" if dspy.settings.lm.engine.truncated else "parse", inputs)
         except LMError:
             return self._failed("request", inputs)
+        finally:
+            with self._lock:
+                self.took[row_digest(plain(inputs))] = self.taken() - before
 
     def failure_of(self, inputs: Mapping[str, Any]) -> FailureClass | None:
         """Why these inputs, as a row has them, have no answer."""
         return self.failures.get(row_digest(inputs))
+
+    def took_of(self, inputs: Mapping[str, Any]) -> Took:
+        """What the answer to these inputs took; nothing where they were never asked."""
+        return self.took.get(row_digest(inputs), Took())
 
     def _failed(self, why: FailureClass, inputs: Mapping[str, Any]) -> Any:
         with self._lock:
@@ -90,7 +104,7 @@ def examples(rows: Sequence[Row], program: Any) -> list[Any]:
 
 def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads: int) -> Arm:
     """Let a program answer rows, in the surrounding dspy.context; one evaluate event."""
-    attempt = Attempt(program)
+    attempt = Attempt(program, dspy.settings.lm.engine.ledger.taken)
     evaluate = dspy.Evaluate(
         devset=examples(rows, program), metric=metric.for_dspy, num_threads=threads, max_errors=NEVER
     )
@@ -99,5 +113,6 @@ def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads:
     for row, (_, prediction, score) in zip(rows, results, strict=True):
         outputs = plain_fields(prediction) if hasattr(prediction, "items") else {}
         failure: FailureClass = attempt.failure_of(row.inputs) or ("right" if float(score) == 1 else "wrong")
-        judged.append(Judged(row, float(score), outputs, metric.feedback(row.outputs, outputs, row.digest), failure))
+        feedback = metric.feedback(row.outputs, outputs, row.digest)
+        judged.append(Judged(row, float(score), outputs, feedback, failure, attempt.took_of(row.inputs)))
     return Arm(tuple(judged))

@@ -34,6 +34,7 @@ from dspy_operator.runner.difference import nearest_difference
 from dspy_operator.runner.journal import Journal, mark_key
 from dspy_operator.runner.spend import InFlight, Limits, Reserve, Tally, Tokens, earlier, exceeded, price, total
 from dspy_operator.runner.stop import RunStop
+from dspy_operator.runner.took import Took
 
 Role = Literal["task", "prompt"]
 
@@ -126,6 +127,7 @@ class Ledger:
         self._answerable: dict[str, lm15.Request] = {}
         self._stopping: RunStop | None = None
         self._served = Tally()
+        self._here = threading.local()
 
         recorded = journal.recorded
         self._answers = recorded.answers
@@ -266,6 +268,10 @@ class Ledger:
         with self._cond:
             return replace(self._served)
 
+    def taken(self) -> Took:
+        """What the task role's answers to this thread took until now, replayed ones too."""
+        return getattr(self._here, "took", Took())
+
     def usage_by_role(self) -> dict[str, Usage]:
         """For progress and result; all together are `usage`."""
         with self._cond:
@@ -362,7 +368,7 @@ class Ledger:
                     raise engine.epoch.stop
                 if (answer := self._answers.get(key)) is not None:
                     self._tallies[engine.role].replayed += 1
-                    self._serve(engine, Tokens.of(answer["response"].get("usage")))
+                    self._serve(engine, Tokens.of(answer["response"].get("usage")), float(answer.get("seconds", 0.0)))
                     self._consumed.add(key)
                     self._answerable[engine.endpoint.name] = request
                     return response_from_dict(answer["response"])
@@ -474,10 +480,11 @@ class Ledger:
             self._breakers[engine.endpoint.name].answered()
             self._tallies[engine.role].add(tokens, price(tokens, engine.endpoint.pricing))
             if asked_for:  # not a probe: another try needs none, and must derive the same sizes
-                self._serve(engine, tokens)
+                self._serve(engine, tokens, entry["seconds"])
 
-    def _serve(self, engine: RoleEngine, tokens: Tokens) -> None:
+    def _serve(self, engine: RoleEngine, tokens: Tokens, seconds: float) -> None:
         if engine.role == "task":
+            self._here.took = self.taken() + Took(1, tokens.input, tokens.output, seconds)
             self._served.calls += 1
             self._served.add(tokens, price(tokens, engine.endpoint.pricing))
 

@@ -24,6 +24,7 @@ from dspy_operator.runner.prepare import Prepared
 from dspy_operator.runner.program import document_bytes, program_json_bytes
 from dspy_operator.runner.progress import write_bytes, write_json
 from dspy_operator.runner.prompts import prompts_document
+from dspy_operator.runner.took import distribution
 
 VECTORS = 3
 """Conformance vectors of a revision: the first rows of dev by row digest."""
@@ -77,6 +78,7 @@ def report_document(
     digests: Mapping[str, str],
     *,
     classes: Mapping[str, Classes],
+    programs: Mapping[str, Any] | None = None,
     export_rows: bool,
 ) -> dict[str, Any]:
     """report.json: the scores, the verdict, by arm each class' and each test row's score; without the rows' text.
@@ -85,12 +87,15 @@ def report_document(
         arms: by name, on the test rows; none where nothing was judged.
         digests: arm -> digest of its revision, as far as it is known: what `dspy-operator diff` finds its rows by.
         classes: arm -> output -> its classes, for outputs that have some.
+        programs: those that the optimizer scored, by score and tokens; None where it scored none.
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, arm in arms.items():
         for judged in arm.rows:
             row = rows.setdefault(judged.row.digest, {"line": judged.row.line, "digest": judged.row.digest})
             row[name] = {"score": judged.score, "class": judged.failure}
+    answered = {name: [row.took for row in arm.rows if row.failure != "request"] for name, arm in arms.items()}
+    answers = {name: distribution(took) for name, took in answered.items() if took}
     document = result.document()
     kept = ("outcome", "reason", "message", "scores", "gate", "dataset", "usage", "usageByRole", "resolved", "seconds")
     return {
@@ -98,6 +103,8 @@ def report_document(
         "arms": dict(digests),
         **{name: document[name] for name in kept if name in document},
         **({"classes": classes} if any(classes.values()) else {}),
+        **({"answers": answers} if answers else {}),
+        **({"programs": programs} if programs else {}),
         "rows": list(rows.values()) if export_rows else [],
     }
 
@@ -127,16 +134,24 @@ def provenance_document(spec: RunSpec, result: Result) -> dict[str, Any]:
     }
 
 
-def write_examples(path: Path, prepared: Prepared, arms: Mapping[str, Arm]) -> None:
-    """examples.jsonl.zst: each test row with every arm's prediction, score, feedback and class of failure."""
+def write_examples(path: Path, prepared: Prepared, arms: Mapping[str, Arm], dev_arms: Mapping[str, Arm]) -> None:
+    """examples.jsonl.zst: each row with every arm's prediction, score, feedback, class of failure, tokens and seconds.
+
+    Args:
+        arms: on the test rows.
+        dev_arms: on dev, where we asked it ourselves.
+    """
     lines: dict[str, dict[str, Any]] = {}
-    for name, arm in arms.items():
+    split_of = {row.digest: "train" for row in prepared.parts.train} | {
+        row.digest: "validation" for row in prepared.parts.validation
+    }
+    for name, arm in (*arms.items(), *dev_arms.items()):
         for judged in arm.rows:
             entry = lines.setdefault(
                 judged.row.digest,
                 {
                     "line": judged.row.line,
-                    "split": "test",
+                    "split": split_of.get(judged.row.digest, "test"),
                     "inputs": judged.row.inputs,
                     "expected": judged.row.outputs,
                     "arms": {},
@@ -147,6 +162,7 @@ def write_examples(path: Path, prepared: Prepared, arms: Mapping[str, Arm]) -> N
                 "score": judged.score,
                 "feedback": judged.feedback,
                 "class": judged.failure,
+                **judged.took.document(),
             }
     text = "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines.values())
     write_bytes(path, zstandard.compress(text.encode("utf-8", "surrogatepass")))

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
@@ -17,6 +18,7 @@ from dspy_operator.runner.ledger import Ledger, Mark
 from dspy_operator.runner.program import program_hash, state_document
 from dspy_operator.runner.rows import Row, example_key
 from dspy_operator.runner.stop import RunStop
+from dspy_operator.runner.took import Point, Took
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Best:
     """Of those scored on all rows."""
     scores: dict[str, float] = field(default_factory=dict)
     """Hash of each program that was scored on all rows -> its score, 0 to 100."""
+    points: list[Point] = field(default_factory=list)
+    """The same programs with what their answers took, of those that had some."""
     _first: Mapping[str, float] = field(default_factory=dict)
     """Row -> score of the first one, the baseline, 0 to 1."""
     _promising: Candidate | None = None
@@ -52,9 +56,11 @@ class Best:
         with self._lock:
             return self._promising or self.whole
 
-    def offer(self, candidate: Candidate, by_row: Mapping[str, float]) -> None:
+    def offer(self, candidate: Candidate, by_row: Mapping[str, float], point: Point | None = None) -> None:
         """Take one that was scored on all rows, if it is better."""
         with self._lock:
+            if point is not None and candidate.hash not in self.scores:
+                self.points.append(point)
             self._first = self._first or by_row
             if candidate.hash not in self.scores and self.scores:
                 self._promising = None
@@ -136,11 +142,18 @@ class Watcher(BaseCallback):  # type: ignore[misc]
         self._on_evaluation = on_evaluation
         self._running: dict[str, tuple[Any, Sequence[Any]]] = {}
         """Evaluations, but for those that say themselves what they came to."""
+        self._answering = threading.local()
+        self._took: WeakKeyDictionary[Any, tuple[int, Took]] = WeakKeyDictionary()
+        """Program -> answers since its last evaluation, and what they took."""
+        self._lock = threading.Lock()
 
     def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         """Remember what is evaluated."""
         if not getattr(instance, "marks_itself", False):
-            self._running[call_id] = (inputs["program"], inputs.get("devset") or instance.devset)
+            program = inputs["program"]
+            self._running[call_id] = (program, inputs.get("devset") or instance.devset)
+            with self._lock:
+                self._took.pop(getattr(program, "judged", program), None)
 
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         """Mark it, and keep it if it is the best on all scored rows."""
@@ -162,6 +175,22 @@ class Watcher(BaseCallback):  # type: ignore[misc]
                 raise RunStop(Reason.JOURNAL_FULL, f"the volume is full: {error}") from error
             raise RunStop(Reason.INTERNAL_ERROR, f"an evaluation could not be recorded: {error}") from error
 
+    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """A program begins to answer, where it is not asked by another."""
+        self._answering.depth = getattr(self._answering, "depth", 0) + 1
+        if self._answering.depth == 1:
+            self._answering.program, self._answering.before = instance, self._ledger.taken()
+
+    def on_module_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
+        """Count what its answer took."""
+        self._answering.depth -= 1
+        if self._answering.depth == 0:
+            program, took = self._answering.program, self._ledger.taken() - self._answering.before
+            del self._answering.program
+            with self._lock:
+                answers, before = self._took.get(program, (0, Took()))
+                self._took[program] = (answers + 1, before + took)
+
     def on_lm_end(self, call_id: str, outputs: Sequence[Any] | None, exception: BaseException | None = None) -> None:
         """Count empty answers: DSPy refuses them before the adapter's parser, which would tell us."""
         if outputs and all(answer == "" for answer in outputs):
@@ -178,10 +207,13 @@ class Watcher(BaseCallback):  # type: ignore[misc]
         mark = Mark(self._kind, hashed, digest, tuple(scores), tuple(row.place for row in rows))
         self._ledger.mark(mark)
         mean = 100 * sum(scores) / len(scores)
+        with self._lock:
+            answers, took = self._took.pop(program, (0, Took()))
         whole = dataset_digest((row.digest, "") for row in sorted(rows, key=lambda row: row.digest)) == self._scored
         by_row = {row.digest: score for row, score in zip(rows, scores, strict=True)}
         if whole:
-            self._best.offer(Candidate(hashed, mean, state_document(program)), by_row)
+            point = Point(hashed, mean, took, answers) if answers else None
+            self._best.offer(Candidate(hashed, mean, state_document(program)), by_row, point)
         else:
             self._best.offer_on_part(hashed, state_document(program), by_row)
         self._on_evaluation(len(scores), mean, whole)

@@ -1,0 +1,95 @@
+"""What a run leaves beside its score: tokens and seconds of each answer, and score against tokens of each program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from tests.integration.harness import OPTIMIZERS, Case, Workplace, workplace
+
+
+def examples(place: Workplace) -> list[dict[str, Any]]:
+    """The lines of examples.jsonl.zst."""
+    packed = (place.run_folder / "examples.jsonl.zst").read_bytes()
+    return [json.loads(line) for line in zstandard.decompress(packed).decode().splitlines()]
+
+
+def report(place: Workplace) -> dict[str, Any]:
+    """report.json."""
+    found: dict[str, Any] = json.loads((place.run_folder / "revision" / "report.json").read_bytes())
+    return found
+
+
+def journaled(place: Workplace) -> dict[str, dict[str, Any]]:
+    """Text of a row -> the journal's answer to the baseline's request for it."""
+    lines = place.journal()
+    asked = {
+        line["key"]: json.dumps(line["request"]) for line in lines if line["kind"] == "start" and "request" in line
+    }
+    done = {line["key"]: line for line in lines if line["kind"] == "done"}
+    texts = [row["text"] for row in place.case.rows()]
+    plain = {key: text for key, text in asked.items() if sum(each in text for each in texts) == 1}  # no demonstrations
+    return {each: done[key] for key, text in plain.items() for each in texts if each in text}
+
+
+def test_each_answer_has_its_tokens_and_seconds_as_journaled_and_a_replay_gives_the_same(tmp_path: Path) -> None:
+    with workplace(tmp_path, Case(OPTIMIZERS["LabeledFewShot"], dev=8, test=6), latency_ms=20) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        lines, found, first = examples(place), report(place), journaled(place)
+        assert sorted(line["split"] for line in lines) == ["test"] * 6 + ["train"] * 4 + ["validation"] * 4
+        for line in lines:
+            assert set(line["arms"]) == {"baseline", "candidate"}
+            answer, baseline = first[line["inputs"]["text"]], line["arms"]["baseline"]
+            usage = answer["response"]["usage"]
+            took = {name: baseline[name] for name in ("calls", "inputTokens", "outputTokens", "seconds")}
+            assert took == {
+                "calls": 1,
+                "inputTokens": usage["input_tokens"],
+                "outputTokens": usage["output_tokens"],
+                "seconds": answer["seconds"],
+            }
+            assert line["arms"]["candidate"]["inputTokens"] > baseline["inputTokens"], "demonstrations cost tokens"
+        test_lines = [line for line in lines if line["split"] == "test"]
+        for arm, told in found["answers"].items():
+            for name in ("inputTokens", "outputTokens", "seconds"):
+                values = [line["arms"][arm][name] for line in test_lines]
+                assert told[name]["mean"] == pytest.approx(sum(values) / 6, abs=1e-4)
+                assert told[name]["max"] == max(values)
+            assert told["answers"] == 6
+
+        packed = (place.run_folder / "examples.jsonl.zst").read_bytes()
+        assert place.run("--resume").code == 0
+        assert (place.run_folder / "examples.jsonl.zst").read_bytes() == packed
+        again = report(place)
+        assert (again["answers"], again["programs"]) == (found["answers"], found["programs"])
+
+
+@pytest.mark.parametrize("optimizer", ["BootstrapFewShotWithRandomSearch", "GEPA", "MIPROv2", "SIMBA"])
+def test_programs_that_were_scored_lie_on_the_front_or_not(tmp_path: Path, optimizer: str) -> None:
+    """SIMBA scores without events of DSPy's: its programs are seen all the same."""
+    with workplace(tmp_path, Case(OPTIMIZERS[optimizer], dev=24, test=4)) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        programs, lines = report(place)["programs"], place.journal()
+        dev = 24 if optimizer == "SIMBA" else 12
+        whole = {
+            line["program"]: 100 * sum(line["scores"]) / len(line["scores"])
+            for line in reversed(lines)
+            if line["kind"] == "mark" and line["mark"] == "evaluate" and len(line["scores"]) == dev
+        }
+        shown = {each["program"]: each for each in programs["shown"]}
+        assert programs["scored"] == len(shown) == len(whole) > 1
+        assert {name: pytest.approx(score, abs=1e-3) for name, score in whole.items()} == {
+            name: each["score"] for name, each in shown.items()
+        }
+        (baseline,) = [each for each in shown.values() if "baseline" in each.get("arms", [])]
+        of_dev = [line["arms"]["baseline"] for line in examples(place) if line["split"] != "test"]
+        tokens = [each["inputTokens"] + each["outputTokens"] for each in of_dev if "inputTokens" in each]
+        assert baseline["tokens"] == pytest.approx(sum(tokens) / dev, abs=0.01)
+        assert all(each["tokens"] > 0 and each["seconds"] >= 0 for each in shown.values())
+        assert any(each["front"] for each in shown.values())
