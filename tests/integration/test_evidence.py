@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
 
-from tests.integration.harness import OPTIMIZERS, Case, Workplace, workplace
+from tests.integration.harness import OPTIMIZERS, Case, Workplace, ended, start_cli, workplace
 
 
 def examples(place: Workplace) -> list[dict[str, Any]]:
@@ -93,3 +95,44 @@ def test_programs_that_were_scored_lie_on_the_front_or_not(tmp_path: Path, optim
         assert baseline["tokens"] == pytest.approx(sum(tokens) / dev, abs=0.01)
         assert all(each["tokens"] > 0 and each["seconds"] >= 0 for each in shown.values())
         assert any(each["front"] for each in shown.values())
+
+
+def test_a_report_of_a_run_says_what_its_files_say(tmp_path: Path) -> None:
+    with workplace(tmp_path, Case(OPTIMIZERS["BootstrapFewShotWithRandomSearch"], dev=12, test=8)) as place:
+        assert place.run().code == 0
+        calls = place.server.counts()["requests"]
+        written = ended(start_cli("report", str(place.run_folder)), place.out)
+        assert (written.code, written.stdout, written.stderr) == (0, f"{place.run_folder / 'report.html'}\n", "")
+        text = (place.run_folder / "report.html").read_text(encoding="utf-8")
+        found = report(place)
+        assert html.escape(found["gate"]["why"]) in text
+        for arm in ("baseline", "candidate"):
+            assert f'<th scope="row">{arm}</th><td class="number">{found["scores"][arm]["score"]:.1f}</td>' in text
+            assert f"{found['answers'][arm]['inputTokens']['mean']:,.1f}</td>" in text
+            assert found["arms"][arm] in text
+        assert text.count('<circle class="dot') == len(found["programs"]["shown"])
+        assert text.count("<tr data-kinds=") == len(examples(place)) == 8 + 6
+        assert f'<td class="number">{calls:,}</td>' in text
+        added = re.findall(r'<span class="add" dir="auto">\+(.*?)</span>', text)
+        assert len(added) > 4, "demonstrations"
+
+        other = tmp_path / "other.html"
+        assert ended(start_cli("report", str(place.run_folder), "-o", str(other)), place.out).code == 0
+        assert other.read_bytes() == (place.run_folder / "report.html").read_bytes()
+        nowhere = ended(start_cli("report", str(place.run_folder), "-o", str(tmp_path / "no" / "x.html")), place.out)
+        assert (nowhere.code, "No such file or directory" in nowhere.stderr) == (64, True)
+        absent = ended(start_cli("report", str(tmp_path)), place.out)
+        assert (absent.code, "program.py is missing" in absent.stderr) == (64, True)
+
+
+def test_a_revisions_config_map_is_reported_without_texts(tmp_path: Path) -> None:
+    with workplace(tmp_path, Case(OPTIMIZERS["LabeledFewShot"], dev=8, test=6)) as place:
+        assert place.run().code == 0
+        files = {file.name: file.read_text(encoding="utf-8") for file in (place.run_folder / "revision").iterdir()}
+        path = tmp_path / "revision.json"
+        path.write_text(json.dumps({"kind": "ConfigMap", "metadata": {"name": "sentiment-1"}, "data": files}))
+        written = ended(start_cli("report", str(path), "-o", str(tmp_path / "r.html")), place.out)
+        assert written.code == 0, written.stderr
+        text = (tmp_path / "r.html").read_text(encoding="utf-8")
+        assert text.count("<tr data-kinds=") == 6
+        assert "The rows&#39; texts are in examples.jsonl.zst" in text and "dspy-operator diff OLD NEW" in text

@@ -253,6 +253,33 @@ def export(
 
 
 @app.command()
+def report(
+    run: Annotated[
+        str, typer.Argument(help="A run's folder, or a file with a revision's ConfigMap; - is standard input.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write; without it, report.html in the run's folder, else here."),
+    ] = None,
+) -> None:
+    """Write one HTML file about a run: verdict, scores, rows gained and lost, prompts, spend. It needs no network.
+
+    A run's folder has it all; a ConfigMap has neither the rows' texts nor the baseline's prompt. No model is called.
+    """
+    from dspy_operator.cli.report import report as made
+
+    folder = Path(run)
+    path = output or (folder / "report.html" if run != "-" and folder.is_dir() else Path("report.html"))
+    try:
+        path.write_bytes(made(run))
+    except RunFailed as failure:
+        _refuse(failure)
+    except OSError as error:
+        _refuse(RunFailed(Reason.INVALID_MANIFEST, f"--output {path}: {error.strerror}"))
+    _say(str(path))
+
+
+@app.command()
 def diff(
     old: Annotated[
         str, typer.Argument(help="A run's folder, or a file with a revision's ConfigMap; - is standard input.")

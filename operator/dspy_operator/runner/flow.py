@@ -40,6 +40,7 @@ from dspy_operator.runner.publish import (
     revision_of,
     rows_digest,
     versions,
+    write_content,
     write_examples,
     write_revision,
 )
@@ -243,6 +244,7 @@ class Run:
             export_rows=self.spec.dataset.export_rows,
         )
         write_revision(out / "revision", revision, report=report, provenance=provenance_document(self.spec, result))
+        write_content(out / "baseline", revision_of(self.spec, prepared, state_document(prepared.program.fresh())))
         if self._arms and self.spec.dataset.export_rows:
             write_examples(out / "examples.jsonl.zst", prepared, self._arms, self._dev_arms)
         return result

@@ -58,12 +58,17 @@ def revision_of(spec: RunSpec, prepared: Prepared, state: Mapping[str, Any]) -> 
 def write_revision(
     folder: Path, revision: Revision, *, report: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> None:
-    """Write the files of a revision; each is replaced as a whole."""
+    """Write a revision and its evidence; each file is replaced as a whole."""
+    write_content(folder, revision)
+    write_json(folder / "report.json", report)
+    write_json(folder / "provenance.json", provenance)
+
+
+def write_content(folder: Path, revision: Revision) -> None:
+    """Write the files that are the revision."""
     write_bytes(folder / "program.py", revision.program_py)
     write_bytes(folder / "program.json", revision.program_json)
     write_bytes(folder / "prompts.json", revision.prompts_json)
-    write_json(folder / "report.json", report)
-    write_json(folder / "provenance.json", provenance)
 
 
 def digest_in(folder: Path) -> str | None:
