@@ -33,7 +33,7 @@ RUN: dict[str, Any] = {
     "priorityClassName": "batch-high",
     "deadlines": {"pending": "24h", "progress": "15m"},
     "retries": 6,
-    "reuse": "IfSameInputs",
+    "reuse": "Never",
     "cleanup": {"succeeded": "24h", "failed": "168h"},
     "journal": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"size": "1Gi", "storageClassName": "fast"}},
     "podTemplate": POD,

@@ -60,3 +60,16 @@ def test_rows_that_the_baseline_was_not_scored_on_promise_nothing() -> None:
     offered(best, "baseline", 0, 0, 0, 0)
     best.offer_on_part("of train rows", {}, {"x": 1.0})
     assert hash_of(best) == "baseline"
+
+
+def test_the_beaten_are_different_programs_since_the_best() -> None:
+    best = Best()
+    offered(best, "baseline", 1, 0, 0, 0)
+    for hashed in ("baseline", "worse", "worse", "equal"):
+        offered(best, hashed, 1 if hashed != "worse" else 0, 0, 0, 0)
+    assert best.beaten == {"worse", "equal"}
+    offered(best, "better", 1, 1, 0, 0)
+    assert best.beaten == set()
+    best.offer_on_part("a part", {}, by_row(0))
+    offered(best, "worse", 0, 0, 0, 0)  # once more: it was known before
+    assert best.beaten == set()

@@ -13,7 +13,7 @@ from dspy_operator.contract.exits import EXIT_OF, Exit, Outcome, Reason, RunFail
 from dspy_operator.runner.stop import RunStop
 
 TABLE = {
-    0: {"Completed", "StoppedEarly"},
+    0: {"Completed", "StoppedEarly", "GoalReached"},
     40: {"InvalidProgram"},
     41: {"InvalidDataset", "DatasetNotFound", "SplitEmpty", "RevisionTooLarge"},
     42: {"InvalidMetric"},
@@ -79,5 +79,6 @@ def test_what_ends_a_run_inside_dspy_is_no_exception_that_an_optimizer_could_swa
     assert {reason for reason in Reason if RunStop(reason, "").keeps_result} == {
         Reason.BUDGET_EXHAUSTED,
         Reason.STOPPED_EARLY,
+        Reason.GOAL_REACHED,
     }
     assert inspect.getmodule(RunFailed) is exits

@@ -36,7 +36,7 @@ def winner(scores: Sequence[float]) -> int:
 def raced(table: list[list[float]], threads: int = 1) -> tuple[list[float], list[int], list[list[int]]]:
     """Scores as DSPy sees them, rows asked of each, and the rows in the order of the set that the race told of each."""
     told: list[list[int]] = []
-    race = Race(lambda program, rows, scores: told.append([row.number for row in rows]))
+    race = Race(lambda program, rows, scores, dropped: told.append([row.number for row in rows]))
     rows = [dspy.Example(number=number).with_inputs("number") for number in range(ROWS)]
     scores, asked = [], []
     for candidate in table:
@@ -81,13 +81,13 @@ def test_what_is_dropped_depends_on_the_scores_alone() -> None:
 
 
 def test_rows_that_others_got_wrong_are_asked_first() -> None:
-    race = Race(lambda program, rows, scores: None)
+    race = Race(lambda program, rows, scores, dropped: None)
     race.ended(None, ["a", "b", "c", "d"], {0: 1.0, 1: 0.0, 2: 1.0, 3: 0.5})
     assert race.order(4) == [1, 3, 0, 2]
 
 
 def test_a_tie_is_lost_for_the_first_of_the_best_stays() -> None:
-    race = Race(lambda program, rows, scores: None)
+    race = Race(lambda program, rows, scores, dropped: None)
     race.ended(None, [1, 2, 3, 4], {0: 1.0, 1: 1.0, 2: 1.0, 3: 0.0})
     assert race.is_lost([0.0], 4)
     assert not race.is_lost([1.0], 4)

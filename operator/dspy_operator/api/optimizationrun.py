@@ -22,7 +22,7 @@ from dspy_operator.api.fields import (
 )
 from dspy_operator.api.podtemplate import PodTemplate, Quantity
 from dspy_operator.api.promptprogram import EndpointRef, SamplingRequest
-from dspy_operator.api.rules import Rule, above_zero_rule, decimal_rule
+from dspy_operator.api.rules import Rule, above_zero_rule, decimal_rule, quoted
 
 INPUT, LIVE, IMMUTABLE = FieldClass.INPUT, FieldClass.LIVE, FieldClass.IMMUTABLE
 EXECUTION, CONTROL = FieldClass.EXECUTION, FieldClass.CONTROL
@@ -653,10 +653,14 @@ class Goal(ApiModel):
     )
 
     score: DecimalString | None = spec_field(
-        INPUT, "Score on the optimizer's own rows, of 0 to 100, that is good enough; unset means none is.", default=None
+        INPUT,
+        "Score on the rows that the optimizer compares on, of 0 to 100, that is good enough; unset means none is.",
+        default=None,
     )
     patience: Annotated[int, Field(ge=1, le=10_000)] | None = spec_field(
-        INPUT, "Trials without a better score after which it stops; unset means it goes on.", default=None
+        INPUT,
+        "Candidates in a row, scored on those rows and none of them better, after which it stops; unset means it goes on.",
+        default=None,
     )
 
     @model_validator(mode="after")
@@ -726,8 +730,24 @@ def _above_zero(name: str, duration: str | None) -> None:
         raise PydanticCustomError("range", "{name} must be above zero", {"name": name})
 
 
+SCORE_NO_CANDIDATES = ("Evaluate", "LabeledFewShot", "BootstrapFewShot", "SIMBA")
+"""Optimizers that score no candidate on all rows before their end, so that nothing could end them earlier."""
+_GOAL_FOR_NOTHING = "ends nothing early here: {type} scores no candidate on all rows before its end"
+
+
 class OptimizationRunSpec(ApiModel):
     """How to improve a program, and what that may cost."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="goal-ends-something",
+            cel=f"!has(self.goal) || !(self.optimizer.type in {list(SCORE_NO_CANDIDATES)})",
+            message=" + self.optimizer.type + ".join(map(quoted, f"goal {_GOAL_FOR_NOTHING}".split("{type}"))),
+            computed=True,
+            field=".goal",
+            reason="FieldValueForbidden",
+        ),
+    )
 
     program_ref: ProgramRef = spec_field(IMMUTABLE, "The program to improve.")
     optimizer: Optimizer = spec_field(INPUT, "How it is improved.")
@@ -798,3 +818,9 @@ class OptimizationRunSpec(ApiModel):
     pod_template: PodTemplate | None = spec_field(
         EXECUTION, "What is added to the pod; unset means nothing.", default=None
     )
+
+    @model_validator(mode="after")
+    def _goal_ends_something(self) -> Self:
+        if self.goal is not None and self.optimizer.type in SCORE_NO_CANDIDATES:
+            raise PydanticCustomError("goal", f"goal {_GOAL_FOR_NOTHING}", {"type": self.optimizer.type})
+        return self

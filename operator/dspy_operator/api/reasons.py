@@ -167,6 +167,8 @@ class RunReason(StrEnum):
     """Set when the optimizer came to its end and the candidate was judged (Complete)."""
     STOPPED_EARLY = "StoppedEarly"
     """Set when `stop: Finish` ended the optimization; the best so far was judged and published (Complete)."""
+    GOAL_REACHED = "GoalReached"
+    """Set when `goal` ended the optimization; the best so far was judged and published (Complete)."""
     BUDGET_EXHAUSTED = "BudgetExhausted"
     """Set when a limit stopped the optimization; the best so far was judged and published. Raising the limit resumes (Complete)."""
     REUSED = "Reused"

@@ -103,9 +103,7 @@ NOT_YET: tuple[NotYet, ...] = (
     NotYet("MIPROv2Options", "maxErrors", "maxErrors of MIPROv2"),
     NotYet("RoleEndpoints", "judge", "a judge"),
     NotYet("StartFrom", "type", "starting from", values=("Current", "Revision")),
-    NotYet("OptimizationRunSpec", "goal", "a goal"),
     NotYet("OptimizationRunSpec", "ttlAfterFinished", "ttlAfterFinished"),
-    NotYet("OptimizationRunSpec", "reuse", "reuse", values=("Never",)),
     # ModelEndpoint
     NotYet("Provider", "type", "provider", values=("Perplexity",)),
     NotYet("OpenAIProvider", "caBundle", "certificates of one's own"),

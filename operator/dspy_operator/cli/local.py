@@ -418,6 +418,7 @@ def _changed(before: RunSpec, now: RunSpec) -> list[str]:
         "the program": (before.program.digest, now.program.digest),
         "the rows": (before.dataset.digest, now.dataset.digest),
         "the optimizer": (before.optimizer, now.optimizer),
+        "the goal": (before.goal, now.goal),
         "the seed": (before.seed, now.seed),
         "the model or its request": (models[0], models[1]),
     }

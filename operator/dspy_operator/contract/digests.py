@@ -12,7 +12,7 @@ from typing import Any
 
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.metric import Metric
-from dspy_operator.api.optimizationrun import Optimizer, OptimizerOptions
+from dspy_operator.api.optimizationrun import Goal, Optimizer, OptimizerOptions
 from dspy_operator.api.program import ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.contract.canonical import digest, sha256_hex
@@ -49,6 +49,7 @@ def input_digest(
     program: str,
     dataset: str,
     endpoints: Mapping[str, tuple[str, SamplingRequest | None]],
+    goal: Goal | None = None,
 ) -> str:
     """Digest of one attempt's inputs.
 
@@ -67,6 +68,8 @@ def input_digest(
         parts["seed"] = seed
     if mode != "Run":
         parts["mode"] = mode
+    if goal is not None:
+        parts["goal"] = {name: _settled(value) for name, value in goal.document().items()}
     parts["endpoints"] = {
         role: {"model": model} | ({"request": sampling} if (sampling := _sampling(request, role)) else {})
         for role, (model, request) in endpoints.items()

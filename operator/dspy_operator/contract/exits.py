@@ -12,6 +12,8 @@ class Reason(StrEnum):
     """Set when the optimizer came to its end and the candidate was judged."""
     STOPPED_EARLY = "StoppedEarly"
     """Set when `stop: Finish` ended the optimization; the best-so-far was judged and published."""
+    GOAL_REACHED = "GoalReached"
+    """Set when `goal` ended the optimization; the best-so-far was judged and published."""
     INVALID_PROGRAM = "InvalidProgram"
     """Set when a type lies outside the grammar, or the program cannot be built."""
     INVALID_DATASET = "InvalidDataset"
@@ -85,6 +87,7 @@ class Exit(IntEnum):
 EXIT_OF: dict[Reason, Exit] = {
     Reason.COMPLETED: Exit.COMPLETED,
     Reason.STOPPED_EARLY: Exit.COMPLETED,
+    Reason.GOAL_REACHED: Exit.COMPLETED,
     Reason.INVALID_PROGRAM: Exit.INVALID_PROGRAM,
     Reason.INVALID_DATASET: Exit.INVALID_DATASET,
     Reason.DATASET_NOT_FOUND: Exit.INVALID_DATASET,

@@ -91,6 +91,7 @@ def resolve(
             program=part.digest,
             dataset=around.dataset_digest or "",
             endpoints={role: (endpoint.model, endpoint.request) for role, endpoint in resolved.items()},
+            goal=run.spec.goal,
         ),
         seed=run.spec.seed or 0,
         program=part,
@@ -98,6 +99,7 @@ def resolve(
             type=run.spec.optimizer.type,  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py
             options=run.spec.optimizer.options.document(),
         ),
+        goal=run.spec.goal,
         dataset=dataset_part(program, around, around.dataset_digest),
         endpoints=resolved,  # type: ignore[arg-type]  # keys are the two roles
         incumbent=around.incumbent,

@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.modelendpoint import Pricing
-from dspy_operator.api.optimizationrun import Budget
+from dspy_operator.api.optimizationrun import Budget, Goal
 from dspy_operator.api.program import ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 
@@ -179,6 +179,7 @@ class RunSpec(Document):
     program: ProgramPart
     optimizer: OptimizerPart | None = None
     """None where kind is validate."""
+    goal: Goal | None = None
     dataset: DatasetPart
     endpoints: dict[Literal["task", "prompt"], Endpoint] = {}
     incumbent: Incumbent | None = None

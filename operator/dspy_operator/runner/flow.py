@@ -126,6 +126,7 @@ class Run:
         self._classes: dict[str, Classes] = {}
         self._gate: GateReport | None = None
         self._estimate: Estimate | None = None
+        self._optimizing = False
         self._concluding = threading.Lock()
         self._result: Result | None = None
 
@@ -285,13 +286,15 @@ class Run:
             if not stop.keeps_result:
                 raise
             ending = stop
+            if stop.reason is Reason.GOAL_REACHED and self._best.whole is not None:
+                self._score_compiled(prepared, self._best.whole)
         candidate = compiled or self._best.candidate
         if candidate is None:
             # Stopped before the baseline was scored: the baseline is all there is.
             candidate = Candidate(program_hash(student), 0.0, state_document(student))
         stopped = self._judge(prepared, student, incumbent, candidate)
-        if stopped is not None:
-            ending = ending if isinstance(ending, RunStop) else stopped
+        if stopped is not None and (isinstance(ending, Reason) or ending.reason is Reason.GOAL_REACHED):
+            ending = stopped
         if isinstance(ending, RunStop):
             ledger.drain()
         return ending, candidate
@@ -444,6 +447,7 @@ class Run:
     def _optimize(self, prepared: Prepared, student: Any, epoch: Epoch, watcher: Watcher) -> Candidate:
         assert self._ledger is not None and prepared.optimizer is not None
         ledger = self._ledger
+        self._look_at_goal(epoch)
         self._counts = ledger.resolved(self._fitted_counts(prepared))
         self._tracker.set(
             step="optimize", trials_done=0, trials_planned=prepared.optimizer.trials(self._counts, prepared.sizes)
@@ -588,8 +592,31 @@ class Run:
                 answers = served.answered - before.answered
                 if answers and mean >= best.score:
                     self._renew_reserve(epoch, served, before, answers)
+            if self._optimizing:
+                self._look_at_goal(epoch)
 
         return after
+
+    def _look_at_goal(self, epoch: Epoch) -> None:
+        """End the optimization where `goal` is reached: after an evaluation, by scores that a replay makes again.
+
+        Raises:
+            RunStop: GoalReached.
+        """
+        assert self._ledger is not None
+        best, goal = self._best.whole, self.spec.goal
+        self._optimizing = True
+        if goal is None or best is None:
+            return
+        if goal.score is not None and round(best.score, 4) >= float(goal.score):
+            why = f"goal.score {goal.score}: {best.score:.4g} on the rows that candidates are compared on"
+        elif goal.patience is not None and len(self._best.beaten) >= goal.patience:
+            why = f"goal.patience {goal.patience}: so many candidates in a row were not better than {best.score:.4g}"
+        else:
+            return
+        stop = RunStop(Reason.GOAL_REACHED, why)
+        self._ledger.end(epoch, stop)
+        raise stop
 
     def _keep_best(self, best: Candidate) -> None:
         """best.json: the best-so-far, on disk from the moment it is known."""

@@ -157,7 +157,7 @@ def verify_process(folder: Path) -> tuple[Result, Result]:
         raise RunFailed(Reason.VERIFY_FAILED, f"{folder}: a file of the run cannot be read: {why}") from None
     if recorded.candidate is None:
         raise RunFailed(Reason.VERIFY_FAILED, f"{folder}: the run ended with {recorded.reason}, without a candidate")
-    if recorded.reason not in {Reason.COMPLETED, Reason.STOPPED_EARLY, Reason.BUDGET_EXHAUSTED}:
+    if recorded.reason is not Reason.COMPLETED and not RunStop(recorded.reason, "").keeps_result:
         raise RunFailed(Reason.VERIFY_FAILED, f"{folder}: the run is not finished ({recorded.reason}): resume it first")
     spec = _moved(spec, folder.absolute())
     if not Path(spec.paths.journal).is_file():

@@ -41,6 +41,8 @@ class Best:
     """Hash of each program that was scored on all rows -> its score, 0 to 100."""
     points: list[Point] = field(default_factory=list)
     """The same programs with what their answers took, of those that had some."""
+    beaten: set[str] = field(default_factory=set)
+    """Hashes of the programs that came after the best and are not better: scored on all rows, or dropped from a race."""
     _first: Mapping[str, float] = field(default_factory=dict)
     """Row -> score of the first one, the baseline, 0 to 1."""
     _promising: Candidate | None = None
@@ -64,9 +66,13 @@ class Best:
             self._first = self._first or by_row
             if candidate.hash not in self.scores and self.scores:
                 self._promising = None
+            known = candidate.hash in self.scores
             self.scores.setdefault(candidate.hash, candidate.score)
             if self.whole is None or candidate.score > self.whole.score:
                 self.whole = candidate
+                self.beaten.clear()
+            elif not known:
+                self.beaten.add(candidate.hash)
 
     def offer_on_part(self, hashed: str, state: Mapping[str, Any], by_row: Mapping[str, float]) -> None:
         """Take one that was scored on a part of the rows, if it promises more; its score is what it promises."""
@@ -162,14 +168,16 @@ class Watcher(BaseCallback):  # type: ignore[misc]
             return
         self.evaluated(getattr(program, "judged", program), devset, [score_of(score) for *_, score in outputs.results])
 
-    def evaluated(self, program: Any, devset: Sequence[Any], scores: Sequence[float]) -> None:
+    def evaluated(self, program: Any, devset: Sequence[Any], scores: Sequence[float], *, dropped: bool = False) -> None:
         """Mark an evaluation, and keep its program if it is the best.
 
+        Args:
+            dropped: before its end, because it could not become the best any more.
         Raises:
-            RunStop: ReplayDiverged, JournalFull or InternalError.
+            RunStop: ReplayDiverged, JournalFull or InternalError; GoalReached.
         """
         try:
-            self._evaluated(program, devset, scores)
+            self._evaluated(program, devset, scores, dropped=dropped)
         except Exception as error:  # left alone, DSPy makes a warning of it, and the run goes on unrecorded
             if is_full(error):
                 raise RunStop(Reason.JOURNAL_FULL, f"the volume is full: {error}") from error
@@ -200,7 +208,7 @@ class Watcher(BaseCallback):  # type: ignore[misc]
         """Count answers that cannot be read."""
         self._unreadable.parsed(exception)
 
-    def _evaluated(self, program: Any, devset: Sequence[Any], scores: Sequence[float]) -> None:
+    def _evaluated(self, program: Any, devset: Sequence[Any], scores: Sequence[float], *, dropped: bool) -> None:
         rows = [self._rows[example_key(example)] for example in devset]
         digest = dataset_digest((row.digest, "") for row in rows)
         hashed = program_hash(program)
@@ -216,6 +224,8 @@ class Watcher(BaseCallback):  # type: ignore[misc]
             self._best.offer(Candidate(hashed, mean, state_document(program)), by_row, point)
         else:
             self._best.offer_on_part(hashed, state_document(program), by_row)
+            if dropped and hashed not in self._best.scores:
+                self._best.beaten.add(hashed)
         self._on_evaluation(len(scores), mean, whole)
 
 

@@ -760,6 +760,36 @@ def test_a_kept_result_of_the_same_inputs_is_reused_with_no_call(
         OptimizationRunStatus.model_validate(status)
 
 
+def test_a_run_that_reuses_nothing_computes_the_same_inputs_again() -> None:
+    cluster = a_cluster()
+    a_run_that_ended(cluster)
+    a_run_is(cluster, {"reuse": "Never"}, name="second")
+    running(cluster, "second")
+    cluster.ends("second", calls=60)
+    cluster.settle()
+    assert cluster.status("second")["usage"]["calls"] == 60
+    a_run_is(cluster, name="third")
+    cluster.settle()
+    assert cluster.status("third")["outcome"] == "Reused"
+
+
+def test_a_run_that_reached_its_goal_is_complete_and_its_result_is_kept() -> None:
+    cluster, goal = a_cluster(), {"optimizer": {"type": "MIPROv2"}, "goal": {"score": "90"}}
+    a_run_is(cluster, goal)
+    running(cluster)
+    cluster.ends("fast", Reason.GOAL_REACHED, calls=60)
+    cluster.settle()
+    assert cluster.condition("fast", "Complete") == ("True", "GoalReached")
+    a_run_is(cluster, goal, name="second")
+    a_run_is(cluster, {**goal, "goal": {"score": "95"}}, name="third")
+    cluster.settle()
+    assert cluster.status("second")["outcome"] == "Reused"
+    assert cluster.jobs("third")
+    cluster.edit("fast", goal={"score": "95"})
+    cluster.settle()
+    assert cluster.status("fast")["attempt"] == 2
+
+
 def test_a_reused_result_is_told_without_the_figures_of_an_earlier_attempt() -> None:
     cluster = a_cluster()
     a_run_is(cluster, {"seed": 1}, name="second")

@@ -427,6 +427,7 @@ _ENDINGS = (
     Reason.INVALID_DATASET,
     Reason.BUDGET_TOO_SMALL,
     Reason.STOPPED_EARLY,
+    Reason.GOAL_REACHED,
 )
 _CODES = (0, 45, 51, 70, 137, 143)
 Step = Callable[[Life, str, int, random.Random], None]

@@ -436,6 +436,13 @@ ROWS = (
         "Succeeded",
     ),
     Row(
+        RunReason.GOAL_REACHED,
+        _pod(_ends(Reason.GOAL_REACHED)),
+        ("Complete", "True"),
+        "words of GoalReached",
+        "Succeeded",
+    ),
+    Row(
         RunReason.BUDGET_EXHAUSTED,
         _pod(_ends(Reason.BUDGET_EXHAUSTED, calls=100)),
         ("Complete", "True"),

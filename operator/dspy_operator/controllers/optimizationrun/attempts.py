@@ -100,7 +100,7 @@ def froze(draft: Draft, following: Following) -> Following | Decision:
         return draft.refuses(refusal, following)
     digest = frozen.spec.input_digest
     following = replace(following, frozen=frozen, entry=following.entry.model_copy(update={"input_digest": digest}))
-    if frozen.spec.mode == "Run" and not following.rerun:
+    if frozen.spec.mode == "Run" and not following.rerun and draft.spec.reuse != "Never":
         kept = accounts.kept_result(whole, digest, draft.spec)
         if kept is not None:
             return _reuse(draft, following, *kept)

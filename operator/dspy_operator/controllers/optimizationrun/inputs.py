@@ -104,6 +104,7 @@ def own_digest(run: OptimizationRun) -> str:
         program="",
         dataset="",
         endpoints=written,
+        goal=run.spec.goal,
     )
 
 

@@ -21,10 +21,10 @@ class Race:
     Rows that earlier candidates got wrong are asked first: what cannot win shows early.
 
     Args:
-        on_evaluation: told a candidate, the rows that it was asked and their scores, once for each candidate.
+        on_evaluation: told a candidate, the rows that it was asked, their scores and whether it was dropped, once for each.
     """
 
-    def __init__(self, on_evaluation: Callable[[Any, Sequence[Any], Sequence[float]], None]) -> None:
+    def __init__(self, on_evaluation: Callable[..., None]) -> None:
         self._on_evaluation = on_evaluation
         self._best = -1.0
         self._seen: dict[int, list[float]] = {}
@@ -57,7 +57,8 @@ class Race:
             self._seen.setdefault(place, []).append(score)
         score = round(100 * sum(scores.values()) / len(rows), 2)
         self._best = max(self._best, score)
-        self._on_evaluation(program, [rows[place] for place in scores], list(scores.values()))
+        asked = [rows[place] for place in scores]
+        self._on_evaluation(program, asked, list(scores.values()), dropped=len(asked) < len(rows))
         return score
 
 

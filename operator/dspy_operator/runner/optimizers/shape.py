@@ -46,8 +46,8 @@ class Setup:
     """Called with the number of finished trials, for optimizers that DSPy gives no events for."""
     on_bootstrap: Callable[[Sequence[float]], None]
     """Called with the scores of a bootstrap or a sampling, which are of no one program, in order: its mark."""
-    on_evaluation: Callable[[Any, Sequence[Any], Sequence[float]], None]
-    """Called with a program, rows and their scores, where DSPy scores programs without an evaluate event."""
+    on_evaluation: Callable[..., None]
+    """Watcher.evaluated: called with a program, rows and their scores, where DSPy scores programs without an evaluate event."""
 
 
 class Optimizer(Protocol):
