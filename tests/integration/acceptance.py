@@ -115,10 +115,12 @@ def reference(folder: Path, optimizer: str) -> Reference:
     return uninterrupted(folder / f"reference-{optimizer}", Case(OPTIMIZERS[optimizer]))
 
 
-def uninterrupted(folder: Path, case: Case, *, codes: tuple[int, ...] = (0,)) -> Reference:
+def uninterrupted(
+    folder: Path, case: Case, *, codes: tuple[int, ...] = (0,), arguments: tuple[str, ...] = ()
+) -> Reference:
     """Run a case to its end, and look at it."""
     with workplace(folder, case, latency_ms=3) as place:
-        done = place.run()
+        done = place.run(*arguments)
         assert done.code in codes, done.stderr
         counts = place.server.counts()
         starts = judged = 0
@@ -161,9 +163,9 @@ def unanswered(place: Workplace) -> int:
     return sum(count for count in open_starts.values() if count > 0)
 
 
-def resumed_to_the_same(place: Workplace, whole: Reference, in_flight: int) -> None:
+def resumed_to_the_same(place: Workplace, whole: Reference, in_flight: int, *, arguments: tuple[str, ...] = ()) -> None:
     """--resume ends as the uninterrupted run did, and repeats at most what was in flight."""
-    done = place.run("--resume")
+    done = place.run("--resume", *arguments)
     assert done.code == 0, done.stderr
     result, counts = done.result, place.server.counts()
     assert result["candidate"] == whole.result["candidate"]

@@ -167,10 +167,10 @@ def kill_publishing(place: Workplace, point: Point, whole: Reference) -> str:
     return f"before {moment}" if moment.startswith(("/", ".")) else moment
 
 
-def kill_at_ordinal(place: Workplace, ordinal: int, *, settled: bool) -> None:
+def kill_at_ordinal(place: Workplace, ordinal: int, *, settled: bool, arguments: tuple[str, ...] = ()) -> None:
     """Hold every request from this one on, and kill; `settled`: once the threads have nothing left but to wait."""
     place.server.set_script(place.case.script(hold_at=list(range(ordinal, ordinal + 2 * THREADS))))
-    process = place.start(*(("--resume",) if (place.run_folder / "run.json").exists() else ()))
+    process = place.start(*arguments, *(("--resume",) if (place.run_folder / "run.json").exists() else ()))
     until(place.server, process, lambda: place.server.counts()["requests"] >= ordinal)
     if settled:
         quiet_since, before = time.monotonic(), place.server.counts()

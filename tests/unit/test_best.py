@@ -73,3 +73,15 @@ def test_the_beaten_are_different_programs_since_the_best() -> None:
     best.offer_on_part("a part", {}, by_row(0))
     offered(best, "worse", 0, 0, 0, 0)  # once more: it was known before
     assert best.beaten == set()
+
+
+def test_a_part_is_compared_with_the_better_of_baseline_and_start() -> None:
+    best = Best(begun_with=2)
+    offered(best, "baseline", 1, 0, 0, 0)
+    offered(best, "start", 0, 1, 1, 0)
+    best.offer_on_part("better than the baseline", {}, {"b": 1.0, "c": 0.0})
+    assert hash_of(best) == "start"
+    best.offer_on_part("better than both", {}, {"d": 1.0})
+    assert hash_of(best) == "better than both"
+    offered(best, "third", 0, 0, 0, 0)
+    assert hash_of(best) == "start"

@@ -175,7 +175,7 @@ def frozen_now(state: State, run: Body) -> RunSpec | None:
         return None
     image = state.settings.runner_image
     attempt = run["status"].get("attempt", 1)
-    return freeze(typed, program, body["status"], endpoints, attempt=attempt, looks=0, image=image).spec
+    return freeze(typed, program, body["status"], endpoints, attempt=attempt, looks=0, image=image, revisions={}).spec
 
 
 @pytest.mark.parametrize(("folder", "state"), STATES)

@@ -20,7 +20,7 @@ from dspy_operator.contract.documents import (
 )
 from dspy_operator.contract.exits import Outcome, Reason
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
-from dspy_operator.contract.runspec import Control, Document, Incumbent, Paths, RunSpec, Usage
+from dspy_operator.contract.runspec import Control, Document, Incumbent, Paths, RunSpec, Start, Usage
 from tests.unit.written import endpoint, program, run
 
 USAGE = Usage(calls=7, replayed=1, failed=2, input_tokens=900, cached_input_tokens=10, output_tokens=80, cost="0.0012")
@@ -29,6 +29,7 @@ AROUND = Surroundings(
     paths=Paths(journal="/work/journal.jsonl", out="/work/out", control="/control/control.json"),
     dataset_digest="v1:d",
     incumbent=Incumbent(revision="triage-9a8b7c6d", path="/incumbent"),
+    start=Start(revision="triage-1f2e3d4c", digest="v1:1f2e3d4c", path="/start"),
     test_looks=2,
 )
 
@@ -39,6 +40,7 @@ def a_run_spec() -> RunSpec:
             "optimizer": {"type": "MIPROv2", "miproV2": {"auto": "Light", "initTemperature": "0.5"}},
             "endpoints": {"prompt": {"name": "qwen", "request": {"temperature": "0.9", "stop": ["END"]}}},
             "budget": {"calls": 10, "cost": "1.50"},
+            "goal": {"score": "90", "patience": 5},
         }
     )
     of_program = program(

@@ -7,6 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from dspy_operator.api.objects import KINDS, ModelEndpoint, OptimizationRun, Pro
 from dspy_operator.api.optimizationrun import OPTIONS, OptimizationRunSpec, Optimizer
 from dspy_operator.api.unsupported import NOT_YET
 from dspy_operator.contract.resolve import Surroundings, resolve
-from dspy_operator.contract.runspec import Paths
+from dspy_operator.contract.runspec import Paths, Start
+from dspy_operator.controllers.optimizationrun.inputs import start_revision
 from tests.unit.written import a_program, a_run, an_endpoint, changed
 
 _OPENAI = {"baseURL": "http://models.example/v1"}
@@ -41,6 +43,8 @@ def digest(run: dict[str, Any] | None = None, program: dict[str, Any] | None = N
         assert isinstance(typed, ModelEndpoint)
         endpoints[key] = typed
     around = Surroundings("/data", Paths(journal="j", out="o", control="c"), dataset_digest=dataset)
+    if (name := start_revision(typed_run, {"servedRevision": {"name": "served"}})) is not None:
+        around = replace(around, start=Start(revision=name, digest=f"v1:{name}", path="/start"))
     found = resolve(typed_run, typed_program, endpoints, around).input_digest
     assert found is not None
     return found
@@ -140,6 +144,8 @@ RUN_FIELDS: dict[str, Other] = {
             *((f"request.{name}", value) for name, value in REQUEST.items()),
         )
     },
+    "startFrom.type": ({}, "Current"),
+    "startFrom.revision.name": ({"startFrom": {"type": "Revision", "revision": {"name": "a"}}}, "b"),
     "goal.score": ({"optimizer.type": "GEPA", "goal": {"patience": 5}}, "90"),
     "goal.patience": ({"optimizer.type": "GEPA", "goal": {"score": "90"}}, 5),
     "seed": ({}, 1),
@@ -240,8 +246,7 @@ def test_another_adapter_moves_it_and_so_do_other_rows() -> None:
 
 def test_no_input_field_is_forgotten() -> None:
     """What is refused needs no place yet; the fields of `dataset` come in through the rows."""
-    baseline = "startFrom.type"  # one value so far
-    assert set(input_fields(OptimizationRunSpec)) == RUN_FIELDS.keys() | {baseline}
+    assert set(input_fields(OptimizationRunSpec)) == RUN_FIELDS.keys()
     (spec,) = models_of(KINDS["PromptProgram"].model_fields["spec"].annotation)
     assert {path for path in input_fields(spec) if not path.startswith("dataset.")} == PROGRAM_FIELDS.keys()
 

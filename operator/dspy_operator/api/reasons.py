@@ -111,6 +111,8 @@ class RunReason(StrEnum):
     """Set when a ModelEndpoint that a role or the program's target names does not exist (Accepted)."""
     ENDPOINT_NOT_ALLOWED = "EndpointNotAllowed"
     """Set when an endpoint of another namespace does not let this one use it, or has an API key (Accepted)."""
+    REVISION_NOT_FOUND = "RevisionNotFound"
+    """Set when the program has no revision of the name that `startFrom` says (Accepted)."""
     BUDGET_TOO_SMALL = "BudgetTooSmall"
     """Set when the budget cannot pay for its own judgement (Accepted, Failed)."""
     PRICING_MISSING = "PricingMissing"

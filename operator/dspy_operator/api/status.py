@@ -158,6 +158,7 @@ class FrozenInputs(ApiModel):
     incumbent: Name | None = told(
         "The revision that was served, which a candidate has to beat; absent for the baseline."
     )
+    start_from: Name | None = told("The revision that the optimizer begins with; absent for the baseline.")
     endpoints: Annotated[dict[Role, FrozenEndpoint], Field(max_length=8)] | None = told("Role -> endpoint.")
     runner_image: Annotated[str, Field(max_length=512)] | None = told("The runner's image as it was configured.")
 
@@ -195,6 +196,7 @@ class Scores(ApiModel):
 
     baseline: DecimalString | None = told("Of the program as written, on the rows that the optimizer sees.")
     incumbent: DecimalString | None = told("Of the revision that was served, on the rows that the optimizer sees.")
+    start: DecimalString | None = told("Of the revision that the optimizer began with, on the rows that it sees.")
     best: DecimalString | None = told("The best so far, on the rows that the optimizer sees.")
     test: TestScores | None = told("On the test rows, which no optimizer sees.")
 

@@ -102,7 +102,6 @@ NOT_YET: tuple[NotYet, ...] = (
     ),
     NotYet("MIPROv2Options", "maxErrors", "maxErrors of MIPROv2"),
     NotYet("RoleEndpoints", "judge", "a judge"),
-    NotYet("StartFrom", "type", "starting from", values=("Current", "Revision")),
     NotYet("OptimizationRunSpec", "ttlAfterFinished", "ttlAfterFinished"),
     # ModelEndpoint
     NotYet("Provider", "type", "provider", values=("Perplexity",)),

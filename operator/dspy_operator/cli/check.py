@@ -10,6 +10,7 @@ from pathlib import Path
 from dspy_operator.api.fields import GROUP
 from dspy_operator.api.objects import Kind, OptimizationRun, PromptProgram, field_path
 from dspy_operator.api.promptprogram import EndpointRef
+from dspy_operator.api.reasons import RunReason
 from dspy_operator.cli.findings import Finding, Severity
 from dspy_operator.cli.local import Local, Options, owner_of, prepare_program, prepare_run_of
 from dspy_operator.cli.manifests import (
@@ -175,6 +176,7 @@ class _Check:
             for failure in refused:
                 self._add(run, failure)
             return
+        run = self._from_what_is_here(run)
         with tempfile.TemporaryDirectory() as folder:
             options = replace(self._options, output=Path(folder), estimate=True)
             try:
@@ -185,6 +187,16 @@ class _Check:
             result = _estimated(local)
         if result.exit:
             self._add(run, _failure(result))
+
+    def _from_what_is_here(self, run: OptimizationRun) -> OptimizationRun:
+        """The run, from the baseline where it starts from a revision: that is in the cluster."""
+        if run.spec.start_from is None or run.spec.start_from.revision is None:
+            return run
+        identity, path = ObjectId.of(run), ("spec", "startFrom", "revision", "name")
+        message = f"revision {run.spec.start_from.revision.name} is in the cluster: whether it fits was not checked"
+        reason, place = RunReason.REVISION_NOT_FOUND.value, self._manifests.place(identity, path)
+        self._put(Severity.WARNING, reason, message, identity, path, place)
+        return run.model_copy(update={"spec": run.spec.model_copy(update={"start_from": None})})
 
     def _not_let_in(self, run: OptimizationRun, program: PromptProgram) -> Iterator[RunFailed]:
         """Endpoints of other namespaces that it calls and that are closed to it; its task may be the program's target."""

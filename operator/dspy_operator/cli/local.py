@@ -21,7 +21,7 @@ from dspy_operator.contract.documents import Account, AccountEntry, Result
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.names import inline_file, url_file
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
-from dspy_operator.contract.runspec import Control, DatasetPart, HTTPRows, Incumbent, Paths, RowsFile, RunSpec
+from dspy_operator.contract.runspec import Control, DatasetPart, HTTPRows, Incumbent, Paths, RowsFile, RunSpec, Start
 from dspy_operator.runner.journal import holds_answers, is_full, refuse_second_process
 from dspy_operator.runner.progress import copy_file, write_bytes, write_json
 
@@ -57,6 +57,8 @@ class Options:
     estimate: bool = False
     volumes: Mapping[str, Path] | None = None
     """PersistentVolumeClaim name -> folder with its files."""
+    revisions: Mapping[str, Path] | None = None
+    """Name of a revision that a run starts from -> folder with its files."""
     secrets: Mapping[str, Path] | None = None
     """Name of a Secret that a source of rows names -> folder with its keys."""
 
@@ -102,6 +104,7 @@ def prepare_run_of(options: Options, manifests: Manifests, run: OptimizationRun)
         account = options.output.absolute() / f"{program.metadata.name}.account.json"
         rows = _rows(options, manifests, program, folder, Path(fetched))
         around = _surroundings(options, manifests, program, folder, account, rows)
+        around = replace(around, start=_start(options, run, around.incumbent))
         endpoints = {f"{namespace}/{name}": endpoint for (namespace, name), endpoint in manifests.endpoints.items()}
         spec = resolve(run, program, endpoints, around)
         control = control_of(run, endpoints)
@@ -195,15 +198,44 @@ def _check_volumes(options: Options, manifests: Manifests) -> None:
 
 
 def _incumbent(folder: Path) -> Incumbent:
+    _check_revision(f"--incumbent {folder}", folder)
+    return Incumbent(revision=folder.name, path=str(folder.absolute()))
+
+
+def _check_revision(flag: str, folder: Path) -> None:
     def is_revision(of: Path) -> bool:
         return (of / "program.json").is_file() and (of / "program.py").is_file()
 
     if not is_revision(folder):
         hint = folder / "revision" if is_revision(folder / "revision") else "the folder `revision` of a run"
-        raise RunFailed(
-            Reason.INVALID_MANIFEST, f"--incumbent {folder}: there is no revision in this folder; give it {hint}"
-        )
-    return Incumbent(revision=folder.name, path=str(folder.absolute()))
+        raise RunFailed(Reason.INVALID_MANIFEST, f"{flag}: there is no revision in this folder; give it {hint}")
+
+
+def _start(options: Options, run: OptimizationRun, incumbent: Incumbent | None) -> Start | None:
+    """What `startFrom` means here: Current is --incumbent, a revision by name is the folder that --revision gives."""
+    start, given = run.spec.start_from, options.revisions or {}
+    wanted = start.revision.name if start is not None and start.revision is not None else None
+    for name in given:
+        if name != wanted:
+            raise RunFailed(
+                Reason.INVALID_MANIFEST, f"--revision {name}=...: spec.startFrom names {wanted or 'no revision'}"
+            )
+    if wanted is not None:
+        if wanted not in given:
+            message = f"revision {wanted} is in the cluster; here --revision {wanted}=FOLDER gives its files"
+            raise RunFailed(Reason.INVALID_MANIFEST, message, path="spec.startFrom.revision.name")
+        flag, folder = f"--revision {wanted}={given[wanted]}", given[wanted].absolute()
+    elif start is not None and start.type == "Current" and incumbent is not None:
+        wanted, flag, folder = incumbent.revision, f"--incumbent {options.incumbent}", Path(incumbent.path)
+    else:
+        return None
+    _check_revision(flag, folder)
+    from dspy_operator.runner.publish import digest_in  # brings DSPy, 3 s: mistakes are told before
+
+    digest = digest_in(folder)
+    if digest is None:
+        raise RunFailed(Reason.INVALID_MANIFEST, f"{flag}: there is no prompts.json in this folder")
+    return Start(revision=wanted, digest=digest, path=str(folder))
 
 
 def _endpoint_urls(options: Options, manifests: Manifests) -> tuple[dict[str, str], dict[str, str]]:
@@ -419,10 +451,15 @@ def _changed(before: RunSpec, now: RunSpec) -> list[str]:
         "the rows": (before.dataset.digest, now.dataset.digest),
         "the optimizer": (before.optimizer, now.optimizer),
         "the goal": (before.goal, now.goal),
+        "what it starts from": (_digest_of(before.start_from), _digest_of(now.start_from)),
         "the seed": (before.seed, now.seed),
         "the model or its request": (models[0], models[1]),
     }
     return [name for name, (old, new) in pairs.items() if old != new]
+
+
+def _digest_of(start: Start | None) -> str | None:
+    return start.digest if start is not None else None
 
 
 def _next_control(folder: Path, control: Control) -> Control:

@@ -69,6 +69,12 @@ def run(
     ] = None,
     volume: Volumes = None,
     secret: Secrets = None,
+    revision: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--revision", metavar="NAME=FOLDER", help="Folder of the revision that spec.startFrom names by NAME."
+        ),
+    ] = None,
     incumbent: Annotated[
         Path | None,
         typer.Option("--incumbent", help="Folder of the revision that is served now; the candidate must beat it."),
@@ -96,6 +102,7 @@ def run(
         resume,
         estimate,
         _volumes(volume),
+        {name: Path(folder) for name, folder in _pairs("--revision", "NAME=FOLDER", revision).items()},
         _secrets(secret),
     )
     terminal = sys.stdout.isatty() and not plain

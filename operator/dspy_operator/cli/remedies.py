@@ -46,6 +46,7 @@ RUN: Mapping[RunReason, str] = {
     RunReason.PROGRAM_NOT_FOUND: "Apply the program, or make a run that names one that exists.",
     RunReason.ENDPOINT_NOT_FOUND: "Apply the endpoint, or correct the name in the field that the message names.",
     RunReason.ENDPOINT_NOT_ALLOWED: "`access: {namespaces: {from: All}}` on the endpoint; for one with a key, an endpoint and a Secret in the run's namespace.",
+    RunReason.REVISION_NOT_FOUND: "Correct `spec.startFrom.revision.name`: `kubectl get cm -l dspy-operator.io/component=revision` lists what there is.",
     RunReason.BUDGET_TOO_SMALL: "Raise the budget to what the message says is needed, or hold out fewer test rows.",
     RunReason.PRICING_MISSING: "Write `pricing` on every endpoint of the run, in one currency; or budget calls and tokens instead.",
     RunReason.PROGRAM_NOT_READY: "Nothing, while it is validated; else mend the program, whose reason the message repeats.",

@@ -50,6 +50,7 @@ def input_digest(
     dataset: str,
     endpoints: Mapping[str, tuple[str, SamplingRequest | None]],
     goal: Goal | None = None,
+    start: str | None = None,
 ) -> str:
     """Digest of one attempt's inputs.
 
@@ -60,6 +61,7 @@ def input_digest(
         program: its digest.
         dataset: its digest, as `validate` saw the rows.
         endpoints: role -> (model name, sampling request). Neither URL nor model digest counts: they are where and how, not what.
+        start: digest of the revision that the optimizer begins with; None for the baseline.
     """
     parts: dict[str, Any] = {"optimizer": {"type": optimizer.type}, "program": program, "dataset": dataset}
     if options := _deviations(optimizer.options):
@@ -68,6 +70,8 @@ def input_digest(
         parts["seed"] = seed
     if mode != "Run":
         parts["mode"] = mode
+    if start is not None:
+        parts["startFrom"] = start
     if goal is not None:
         parts["goal"] = {name: _settled(value) for name, value in goal.document().items()}
     parts["endpoints"] = {

@@ -190,6 +190,7 @@ def inline_file(format_: str, number: int = 0) -> str:
 
 
 INCUMBENT_FOLDER = "/incumbent"
+START_FOLDER = "/start"
 WORK_FOLDER = "/work"
 JOURNAL_FILE = f"{WORK_FOLDER}/journal.jsonl"
 OUT_FOLDER = f"{WORK_FOLDER}/out"

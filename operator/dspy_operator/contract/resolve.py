@@ -25,6 +25,7 @@ from dspy_operator.contract.runspec import (
     RunIdentity,
     RunSpec,
     SplitPart,
+    Start,
     Usage,
 )
 
@@ -51,6 +52,8 @@ class Surroundings:
     model_digests: Mapping[str, str] = field(default_factory=dict)
     dataset_digest: str | None = None
     incumbent: Incumbent | None = None
+    start: Start | None = None
+    """What `startFrom` comes to; None for the baseline."""
     test_looks: int = 0
     attempt: int = 1
 
@@ -92,6 +95,7 @@ def resolve(
             dataset=around.dataset_digest or "",
             endpoints={role: (endpoint.model, endpoint.request) for role, endpoint in resolved.items()},
             goal=run.spec.goal,
+            start=around.start.digest if around.start else None,
         ),
         seed=run.spec.seed or 0,
         program=part,
@@ -103,6 +107,7 @@ def resolve(
         dataset=dataset_part(program, around, around.dataset_digest),
         endpoints=resolved,  # type: ignore[arg-type]  # keys are the two roles
         incumbent=around.incumbent,
+        start_from=around.start,
         test_looks=around.test_looks,
         gate=Gate(
             mode=(promotion.mode if promotion else None) or "Auto",

@@ -151,6 +151,14 @@ class Incumbent(Document):
     path: str
 
 
+class Start(Document):
+    """The revision that the optimizer begins with, where that is not the baseline."""
+
+    revision: str
+    digest: str
+    path: str
+
+
 class Gate(Document):
     """The rules of promotion, defaults applied."""
 
@@ -183,6 +191,7 @@ class RunSpec(Document):
     dataset: DatasetPart
     endpoints: dict[Literal["task", "prompt"], Endpoint] = {}
     incumbent: Incumbent | None = None
+    start_from: Start | None = None
     test_looks: int = 0
     gate: Gate = Gate()
     paths: Paths

@@ -62,6 +62,8 @@ class Mounts(_Mount):
     """Of each source of rows, in the order of Dataset.sources()."""
     incumbent: str | None = None
     """Name of the revision ConfigMap that is served."""
+    start: str | None = None
+    """Name of the revision ConfigMap that the optimizer begins with."""
     keys: dict[str, KeyRef] = Field(default_factory=dict)
     """Role -> Secret and key that hold its endpoint's API key."""
     image: str = ""
@@ -336,6 +338,9 @@ def _volumes(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     if mounts.incumbent is not None:
         volumes.append({"name": "incumbent", "configMap": {"name": mounts.incumbent}})
         where["incumbent"] = names.INCUMBENT_FOLDER
+    if mounts.start is not None:
+        volumes.append({"name": "start", "configMap": {"name": mounts.start}})
+        where["start"] = names.START_FOLDER
     for role, ref in sorted(mounts.keys.items()):
         folder, _, file = names.key_file(role).rpartition("/")
         volumes.append(

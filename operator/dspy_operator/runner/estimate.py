@@ -30,7 +30,7 @@ def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls
     scored = 0 if spec.optimizer.type == "Evaluate" else len(prepared.scored) * sizes.calls_per_row
     endpoints = len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()})
     optimize = prepared.optimizer.calls(counts, sizes)
-    rescored = 0 if prepared.optimizer.uses_validation else scored
+    rescored = (0 if prepared.optimizer.uses_validation else scored) + (scored if spec.start_from else 0)
     calls = max(sizes.calls_per_row, scored + endpoints - 1) + optimize + rescored + reserve_calls
     row_tokens = prompt_tokens(spec, prepared)
     demos = max(counts.get("max_bootstrapped_demos", 0), counts.get("max_labeled_demos", 0), counts.get("k", 0))

@@ -30,7 +30,7 @@ from dspy_operator.runner.ledger import Epoch, Ledger, Mark
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup
 from dspy_operator.runner.pod import Pod, identity
 from dspy_operator.runner.prepare import Prepared, prepare
-from dspy_operator.runner.program import load_program, program_hash, state_document
+from dspy_operator.runner.program import fields_of, load_program, program_hash, state_document
 from dspy_operator.runner.progress import Channel, Reporter, Tracker, write_json
 from dspy_operator.runner.publish import (
     Revision,
@@ -261,7 +261,8 @@ class Run:
         prepared = self._prepared = prepare(spec)
         incumbent = self._load_incumbent(prepared)
         student = prepared.program.fresh()
-        arms = self._arm_count(prepared, student, incumbent)
+        start = self._load_start(prepared) or student
+        arms = self._arm_count(student, incumbent, start)
         reserve_calls = judgement_calls(
             len(prepared.parts.test), arms, scored_row_calls(spec.program.program, spec.program.metric).most
         )
@@ -279,8 +280,8 @@ class Run:
         try:
             with self._phase("optimize", epoch, prepared.scored) as watcher:
                 self._preflight(prepared, student, epoch)
-                self._baseline(prepared, student, incumbent, reserve_calls, epoch)
-                compiled = self._optimize(prepared, student, epoch, watcher)
+                self._baseline(prepared, student, incumbent, start, reserve_calls, epoch)
+                compiled = self._optimize(prepared, start, epoch, watcher)
                 self._score_compiled(prepared, compiled)
         except RunStop as stop:
             if not stop.keeps_result:
@@ -415,9 +416,9 @@ class Run:
             )
 
     def _baseline(
-        self, prepared: Prepared, student: Any, incumbent: Any | None, reserve_calls: int, epoch: Epoch
+        self, prepared: Prepared, student: Any, incumbent: Any | None, start: Any, reserve_calls: int, epoch: Epoch
     ) -> None:
-        """Baseline and incumbent on the scored rows; from here the tokens of the judgement are known."""
+        """Baseline, incumbent and what is started from on the scored rows; from here the tokens of the judgement are known."""
         assert self._ledger is not None and self.spec.optimizer is not None
         self._tracker.set(step="baseline")
         if self.spec.optimizer.type == "Evaluate":
@@ -431,6 +432,10 @@ class Run:
                 self._dev_arms["incumbent"] = answer_all(incumbent, prepared.scored, prepared.metric, self._threads)
             score = self._scores["devIncumbent"] = self._dev_arms["incumbent"].score()
             self._tracker.set(incumbent=score.score)
+        if program_hash(start) != program_hash(student):
+            self._best.begun_with = 2
+            self._scores["devStart"] = answer_all(start, prepared.scored, prepared.metric, self._threads).score()
+        self._best.beaten.clear()
         limits, spent, reserve = self._ledger.limits, self._ledger.spent(), epoch.reserve
         if self._recorded is None:
             for name, limit, kept, used in (
@@ -674,7 +679,8 @@ class Run:
     def _left(self, prepared: Prepared, limit: int | None, reserve_calls: int) -> int | None:
         if limit is None:
             return None
-        return max(0, limit - reserve_calls - len(prepared.scored) * prepared.sizes.calls_per_row - 1)
+        programs = 1 if self.spec.start_from is None else 2
+        return max(0, limit - reserve_calls - programs * len(prepared.scored) * prepared.sizes.calls_per_row - 1)
 
     def _check_budget(self, reserve_calls: int) -> None:
         limit = Limits.of(self._control.budget).calls
@@ -696,11 +702,13 @@ class Run:
             if path is None or not path.is_file() or not path.read_text(encoding="utf-8").strip():
                 raise RunFailed(Reason.SECRET_MISSING, f"{endpoint.name}: {endpoint.api_key_source} is absent or empty")
 
-    def _arm_count(self, prepared: Prepared, student: Any, incumbent: Any | None) -> int:
+    def _arm_count(self, student: Any, incumbent: Any | None, start: Any) -> int:
         """Different programs that the judgement may measure."""
         assert self.spec.optimizer is not None
         known = {program_hash(student)} | ({program_hash(incumbent)} if incumbent is not None else set())
-        return len(known) + (0 if self.spec.optimizer.type == "Evaluate" else 1)
+        if self.spec.optimizer.type == "Evaluate":
+            return len(known | {program_hash(start)})
+        return len(known) + 1
 
     def _arm_digests(self, prepared: Prepared, candidate: Revision) -> dict[str, str]:
         """Which revisions were judged; an incumbent that was given without its prompts.json has no digest."""
@@ -713,25 +721,49 @@ class Run:
     def _load_incumbent(self, prepared: Prepared) -> Any | None:
         if self.spec.incumbent is None:
             return None
-        folder = Path(self.spec.incumbent.path)
+        return self._load_revision(prepared, "incumbent", Path(self.spec.incumbent.path))
+
+    def _load_start(self, prepared: Prepared) -> Any | None:
+        """What the optimizer begins with, in this program's own shape; None for the baseline.
+
+        Raises:
+            RunFailed: InvalidProgram, where the revision is damaged or of a program with other predictors or fields.
+        """
+        start = self.spec.start_from
+        if start is None:
+            return None
+        folder = Path(start.path)
+        if digest_in(folder) != start.digest:
+            raise RunFailed(
+                Reason.INVALID_PROGRAM,
+                f"the files of revision {start.revision} have not the digest {start.digest}",
+                path="spec.startFrom",
+            )
+        try:
+            module = self._load_revision(prepared, "start", folder)
+            has, wanted = fields_of(module), fields_of(prepared.program.module)
+            if has != wanted:
+                raise RunFailed(Reason.INVALID_PROGRAM, f"it has the fields {has}, this program {wanted}")
+            return prepared.program.in_state(state_document(module))
+        except RunFailed as failure:
+            message = f"revision {start.revision} does not fit this program: {failure.message}"
+            raise RunFailed(failure.reason, message, path="spec.startFrom") from failure
+
+    def _load_revision(self, prepared: Prepared, what: str, folder: Path) -> Any:
         try:
             source = (folder / "program.py").read_text(encoding="utf-8")
             state = json.loads((folder / "program.json").read_bytes())
         except OSError as error:
-            raise RunFailed(
-                Reason.INVALID_PROGRAM, f"the incumbent {folder} cannot be read: {error.strerror}"
-            ) from None
+            raise RunFailed(Reason.INVALID_PROGRAM, f"the {what} {folder} cannot be read: {error.strerror}") from None
         except ValueError as error:
-            raise RunFailed(
-                Reason.INVALID_PROGRAM, f"the incumbent {folder}/program.json is not JSON: {error}"
-            ) from None
+            raise RunFailed(Reason.INVALID_PROGRAM, f"the {what} {folder}/program.json is not JSON: {error}") from None
         try:
             program = (
                 prepared.program
                 if source == prepared.program.source
-                else load_program(source, Path(self.spec.paths.out) / "incumbent")
+                else load_program(source, Path(self.spec.paths.out) / what)
             )
             return program.in_state(state)
         except RunFailed as failure:
             # Its path is that of the program under test, which is not to blame.
-            raise RunFailed(failure.reason, f"the incumbent {folder}: {failure.message}") from failure
+            raise RunFailed(failure.reason, f"the {what} {folder}: {failure.message}") from failure

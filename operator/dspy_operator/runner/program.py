@@ -175,6 +175,11 @@ def apply_state(module: dspy.Module, state: Mapping[str, Any]) -> None:
     module.load_state(state)
 
 
+def fields_of(module: dspy.Module) -> dict[str, list[str]]:
+    """Predictor -> the names of its fields, as its signature orders them."""
+    return {name: list(predictor.signature.fields) for name, predictor in module.named_predictors()}
+
+
 def document_bytes(document: dict[str, Any]) -> bytes:
     """A revision's JSON file: indented, UTF-8, keys in the document's own order, since models are shown some of it."""
     return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

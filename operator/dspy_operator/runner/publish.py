@@ -124,6 +124,7 @@ def provenance_document(spec: RunSpec, result: Result) -> dict[str, Any]:
         "datasetDigest": result.dataset.digest if result.dataset else None,
         "seed": spec.seed,
         "optimizer": spec.optimizer.document() if spec.optimizer else None,
+        **({"startFrom": spec.start_from.digest} if spec.start_from else {}),
         "resolved": result.resolved,
         "endpoints": {
             role: {

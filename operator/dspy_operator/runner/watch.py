@@ -43,14 +43,16 @@ class Best:
     """The same programs with what their answers took, of those that had some."""
     beaten: set[str] = field(default_factory=set)
     """Hashes of the programs that came after the best and are not better: scored on all rows, or dropped from a race."""
+    begun_with: int = 1
+    """How many different programs are scored before the optimization: the baseline, and what it starts from."""
     _first: Mapping[str, float] = field(default_factory=dict)
-    """Row -> score of the first one, the baseline, 0 to 1."""
+    """Row -> score of the best of those, 0 to 1."""
     _promising: Candidate | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def candidate(self) -> Candidate | None:
-        """The best. While none but the first was scored on all rows, the one that leads it most on a part of them.
+        """The best. While none but the first ones was scored on all rows, the one that leads these most on a part of them.
 
         SIMBA scores all rows at its very end, and a stop before that would otherwise always leave the baseline. What a
         part of the rows promises is judged like any other candidate.
@@ -61,23 +63,24 @@ class Best:
     def offer(self, candidate: Candidate, by_row: Mapping[str, float], point: Point | None = None) -> None:
         """Take one that was scored on all rows, if it is better."""
         with self._lock:
-            if point is not None and candidate.hash not in self.scores:
-                self.points.append(point)
-            self._first = self._first or by_row
-            if candidate.hash not in self.scores and self.scores:
-                self._promising = None
             known = candidate.hash in self.scores
+            if point is not None and not known:
+                self.points.append(point)
+            if not known and len(self.scores) >= self.begun_with:
+                self._promising = None
             self.scores.setdefault(candidate.hash, candidate.score)
             if self.whole is None or candidate.score > self.whole.score:
                 self.whole = candidate
                 self.beaten.clear()
+                if len(self.scores) <= self.begun_with:
+                    self._first = by_row
             elif not known:
                 self.beaten.add(candidate.hash)
 
     def offer_on_part(self, hashed: str, state: Mapping[str, Any], by_row: Mapping[str, float]) -> None:
         """Take one that was scored on a part of the rows, if it promises more; its score is what it promises."""
         with self._lock:
-            if self.whole is None or len(self.scores) > 1 or not by_row.keys() <= self._first.keys():
+            if self.whole is None or len(self.scores) > self.begun_with or not by_row.keys() <= self._first.keys():
                 return
             lead = sum(score - self._first[row] for row, score in by_row.items()) / len(by_row)
             promised = self.whole.score + 100 * lead

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dspy_operator.contract import names
 from dspy_operator.contract.resolve import program_part
 from dspy_operator.engine.conditions import timestamp
 from tests.unit.optimizationrun.cluster import NAMESPACE, START, TEST_DIGEST, Cluster
@@ -76,6 +77,27 @@ def a_run_is(cluster: Cluster, changes: dict[str, Any] | None = None, *, name: s
     document = a_run({"journal": {"type": "EmptyDir"}} | (changes or {}))
     document["metadata"] = {"name": name, "namespace": NAMESPACE}
     cluster.apply(document)
+
+
+def a_revision_is(cluster: Cluster, name: str, digest: str | None = None) -> None:
+    """A revision of the program, where nothing else is said of the digest `v1:<name>`."""
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": name,
+                "namespace": NAMESPACE,
+                "labels": {
+                    names.LABEL_KIND: "PromptProgram",
+                    names.LABEL_NAME: "triage",
+                    names.LABEL_COMPONENT: names.Component.REVISION.value,
+                },
+                "annotations": {names.ANNOTATION_DIGEST: digest or f"v1:{name}"},
+            },
+            "data": {},
+        }
+    )
 
 
 def running(cluster: Cluster, run: str = "fast", *, calls: int = 0) -> None:

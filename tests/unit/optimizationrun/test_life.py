@@ -16,7 +16,14 @@ from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.controllers.admission.grants import ADMISSION
 from dspy_operator.controllers.optimizationrun.transitions import TRANSITIONS, Phase
 from dspy_operator.engine.plan import Key
-from tests.unit.optimizationrun.builders import a_cluster, a_program_is, a_run_is, an_endpoint_is, running
+from tests.unit.optimizationrun.builders import (
+    a_cluster,
+    a_program_is,
+    a_revision_is,
+    a_run_is,
+    an_endpoint_is,
+    running,
+)
 from tests.unit.optimizationrun.cluster import CANDIDATE, NAMESPACE, TEST_DIGEST, Cluster, Killed, spent
 
 KEPT: dict[str, Any] = {"journal": {"type": "PersistentVolumeClaim"}}
@@ -170,6 +177,63 @@ def test_the_incumbent_is_what_is_served_unless_that_is_the_baseline() -> None:
     assert incumbent.revision == "triage-0badcafe"
     volumes = cluster.job("fast")["spec"]["template"]["spec"]["volumes"]
     assert {"name": "incumbent", "configMap": {"name": "triage-0badcafe"}} in volumes
+
+
+@pytest.mark.parametrize(
+    ("start", "served", "want"),
+    [
+        pytest.param(None, "triage-0badcafe", None, id="the baseline, where nothing is said"),
+        pytest.param({"type": "Baseline"}, "triage-0badcafe", None, id="the baseline"),
+        pytest.param({"type": "Current"}, "triage-0badcafe", "triage-0badcafe", id="what is served"),
+        pytest.param({"type": "Current"}, "triage-base0000", None, id="what is served, which is the baseline"),
+        pytest.param(
+            {"type": "Revision", "revision": {"name": "triage-0ddba115"}},
+            "triage-0badcafe",
+            "triage-0ddba115",
+            id="a revision by name",
+        ),
+    ],
+)
+def test_what_a_run_starts_from_is_looked_up_once_and_mounted(
+    start: dict[str, Any] | None, served: str, want: str | None
+) -> None:
+    cluster = a_cluster()
+    for name in ("triage-0badcafe", "triage-0ddba115"):
+        a_revision_is(cluster, name)
+    a_program_is(cluster, servedRevision={"name": served, "digest": "v1:served"})
+    a_run_is(cluster, {"startFrom": start, "budget": {"calls": 200}})
+    running(cluster)
+    begun = frozen(cluster).start_from
+    assert (begun.revision if begun else None) == want
+    assert cluster.status("fast")["inputs"].get("startFrom") == want
+    OptimizationRunStatus.model_validate(cluster.status("fast"))
+    volumes = cluster.job("fast")["spec"]["template"]["spec"]["volumes"]
+    mounted = [volume["configMap"]["name"] for volume in volumes if volume["name"] == "start"]
+    assert mounted == ([want] if want else [])
+    if begun is not None:
+        assert (begun.digest, begun.path) == (f"v1:{want}", "/start")
+    a_program_is(cluster, servedRevision={"name": "triage-0ddba115", "digest": "v1:later"})
+    cluster.exits("fast", 137)
+    cluster.settle()
+    cluster.pass_time(seconds=10)
+    cluster.settle()
+    assert (cluster.status("fast")["attempt"], cluster.status("fast")["inputs"].get("startFrom")) == (1, want)
+    again = cluster.job("fast")["spec"]["template"]["spec"]["volumes"]
+    assert [volume["configMap"]["name"] for volume in again if volume["name"] == "start"] == mounted
+
+
+def test_a_start_from_another_revision_is_another_attempt() -> None:
+    cluster = a_cluster()
+    a_revision_is(cluster, "triage-0badcafe")
+    a_run_that_ended(cluster)
+    before = cluster.status("fast")["inputs"]["inputDigest"]
+    cluster.edit("fast", startFrom={"type": "Baseline"})
+    cluster.settle()
+    assert cluster.status("fast")["attempt"] == 1
+    cluster.edit("fast", startFrom={"type": "Revision", "revision": {"name": "triage-0badcafe"}})
+    cluster.settle()
+    assert cluster.status("fast")["attempt"] == 2
+    assert cluster.status("fast")["inputs"]["inputDigest"] != before
 
 
 def test_an_object_of_somebody_else_under_a_name_of_ours_is_told_and_left_alone() -> None:
@@ -1121,20 +1185,4 @@ def _publish(cluster: Cluster) -> None:
     """The program's room makes the revision's ConfigMap."""
     if cluster.status("fast").get("revision") is None:
         return
-    cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": names.program_revision("triage", CANDIDATE),
-                "namespace": NAMESPACE,
-                "labels": {
-                    names.LABEL_KIND: "PromptProgram",
-                    names.LABEL_NAME: "triage",
-                    names.LABEL_COMPONENT: names.Component.REVISION.value,
-                },
-                "annotations": {names.ANNOTATION_DIGEST: CANDIDATE},
-            },
-            "data": {},
-        }
-    )
+    a_revision_is(cluster, names.program_revision("triage", CANDIDATE), CANDIDATE)

@@ -12,7 +12,14 @@ from dspy_operator.api.reasons import RunReason
 from dspy_operator.api.status import OptimizationRunStatus
 from dspy_operator.contract import names
 from dspy_operator.contract.exits import Outcome, Reason
-from tests.unit.optimizationrun.builders import a_cluster, a_program_is, a_run_is, an_endpoint_is, running
+from tests.unit.optimizationrun.builders import (
+    a_cluster,
+    a_program_is,
+    a_revision_is,
+    a_run_is,
+    an_endpoint_is,
+    running,
+)
 from tests.unit.optimizationrun.cluster import NAMESPACE, Cluster
 
 Hands = Callable[[Cluster], Any]
@@ -138,6 +145,17 @@ ROWS = (
         "spec.endpoints.task.name: ModelEndpoint team-a/big does not exist (there are: team-a/qwen)",
         "Rejected",
         recovers=lambda cluster: an_endpoint_is(cluster, name="big"),
+    ),
+    Row(
+        RunReason.REVISION_NOT_FOUND,
+        _refused(
+            {"startFrom": {"type": "Revision", "revision": {"name": "triage-1f2e3d4c"}}},
+            setup=lambda cluster: a_revision_is(cluster, "triage-0badcafe"),
+        ),
+        ("Accepted", "False"),
+        "spec.startFrom.revision.name: PromptProgram team-a/triage has no revision triage-1f2e3d4c (there are: triage-0badcafe)",
+        "Rejected",
+        recovers=lambda cluster: a_revision_is(cluster, "triage-1f2e3d4c"),
     ),
     Row(
         RunReason.ENDPOINT_NOT_ALLOWED,

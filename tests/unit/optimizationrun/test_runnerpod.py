@@ -70,6 +70,7 @@ def test_everything_is_where_the_contract_says() -> None:
     mounts = Mounts(
         data=(DataMount(file="data.jsonl", config_map="tickets"),),
         incumbent="triage-0badcafe",
+        start="triage-0ddba115",
         keys={"task": KeyRef(name="openai", key="token")},
         image="runner:1",
     )
@@ -80,6 +81,7 @@ def test_everything_is_where_the_contract_says() -> None:
         "work": "/work",
         "tmp": "/tmp",
         "incumbent": "/incumbent",
+        "start": "/start",
         "key-task": "/secrets/task",
     }
     assert volume(spec, "spec")["configMap"]["items"] == [{"key": "run.json", "path": "run.json"}]

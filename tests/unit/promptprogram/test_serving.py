@@ -219,7 +219,9 @@ def test_ten_are_kept_where_nothing_is_said() -> None:
     assert len(with_runs(13).revisions()) == 11  # with the baseline
 
 
-@pytest.mark.parametrize("which", ["served", "promoted", "pinned", "incumbent of a run", "in its run's channel"])
+@pytest.mark.parametrize(
+    "which", ["served", "promoted", "pinned", "incumbent of a run", "start of a run", "in its run's channel"]
+)
 def test_what_is_needed_is_never_collected(which: str) -> None:
     cluster = Cluster().validated({"revisionHistoryLimit": 0})
     changes: dict[str, Any] = {"revisionHistoryLimit": 0}
@@ -232,9 +234,10 @@ def test_what_is_needed_is_never_collected(which: str) -> None:
         after(cluster)
         changes["revision"] = {"name": cluster.status["baselineRevision"]}
         cluster.apply_program(changes)
-    if which == "incumbent of a run":
+    if which in ("incumbent of a run", "start of a run"):
+        role = "incumbent" if which == "incumbent of a run" else "startFrom"
         run = {"apiVersion": "v1", "kind": "OptimizationRun", "metadata": {"name": "active"}, "spec": {}}
-        cluster.put({**run, "status": {"inputs": {"incumbent": name}}})
+        cluster.put({**run, "status": {"inputs": {role: name}}})
     after(cluster)
     if which != "in its run's channel":
         cleaned_up(cluster, "keep")

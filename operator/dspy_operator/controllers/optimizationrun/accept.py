@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,11 @@ class Refusal:
     @property
     def absent(self) -> bool:
         """Whether what the run names does not exist, or not yet."""
-        return self.reason in (RunReason.PROGRAM_NOT_FOUND, RunReason.ENDPOINT_NOT_FOUND)
+        return self.reason in (
+            RunReason.PROGRAM_NOT_FOUND,
+            RunReason.ENDPOINT_NOT_FOUND,
+            RunReason.REVISION_NOT_FOUND,
+        )
 
 
 def program_missing(run: OptimizationRun, known: Sequence[str]) -> Refusal:
@@ -73,6 +77,23 @@ def endpoints_allowed(
     return None
 
 
+def revision_missing(run: OptimizationRun, name: str, known: Iterable[str]) -> Refusal | None:
+    """The program has no revision of the name that `startFrom` means.
+
+    Args:
+        known: names of the revisions that there are.
+    """
+    if name in (known := sorted(known)):
+        return None
+    program, start = run.spec.program_ref.name, run.spec.start_from
+    path = "spec.startFrom.revision.name" if start is not None and start.revision is not None else "spec.startFrom"
+    return Refusal(
+        RunReason.REVISION_NOT_FOUND,
+        f"{path}: PromptProgram {run.metadata.namespace}/{program} has no revision {name} (there are: {_few(known)})",
+        f"ConfigMap {run.metadata.namespace}/{name}",
+    )
+
+
 def refused_inputs(failure: RunFailed, endpoints: Mapping[str, EndpointSeen]) -> Refusal:
     """What `resolve` refuses, in the run's own reasons.
 
@@ -96,7 +117,9 @@ def budget_too_small(run: OptimizationRun, spec: RunSpec, test_rows: int) -> Ref
     limit = run.spec.budget.calls
     if limit is None:
         return None
-    arms = 1 + (1 if spec.incumbent else 0) + (0 if run.spec.optimizer.type == "Evaluate" else 1)
+    served, begun_with = spec.incumbent and spec.incumbent.revision, spec.start_from and spec.start_from.revision
+    candidate = begun_with not in (None, served) if run.spec.optimizer.type == "Evaluate" else True
+    arms = 1 + (1 if served else 0) + (1 if candidate else 0)
     per_row = scored_row_calls(spec.program.program, spec.program.metric).most
     judgement = judgement_calls(test_rows, arms, per_row)
     preflight = per_row + len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()}) - 1

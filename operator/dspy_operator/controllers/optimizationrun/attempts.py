@@ -13,7 +13,7 @@ from dspy_operator.controllers.optimizationrun.accept import Refusal
 from dspy_operator.controllers.optimizationrun.account import Ended
 from dspy_operator.controllers.optimizationrun.draft import Draft
 from dspy_operator.controllers.optimizationrun.facts import Decision, Following
-from dspy_operator.controllers.optimizationrun.inputs import freeze
+from dspy_operator.controllers.optimizationrun.inputs import freeze, start_revision
 from dspy_operator.controllers.optimizationrun.over import end_here
 from dspy_operator.controllers.optimizationrun.transitions import Phase
 from dspy_operator.controllers.pods import attempt_of
@@ -83,6 +83,11 @@ def froze(draft: Draft, following: Following) -> Following | Decision:
     program_status = draft.facts.program.get("status") or {}
     dataset = program_status["dataset"]
     whole = accounts.whole(draft.facts.account)
+    start = start_revision(draft.run, program_status)
+    if start is not None:
+        refusal = accept.revision_missing(draft.run, start, draft.facts.revision_digests)
+        if refusal is not None:
+            return draft.refuses(refusal, following)
     try:
         frozen = freeze(
             draft.run,
@@ -92,6 +97,7 @@ def froze(draft: Draft, following: Following) -> Following | Decision:
             attempt=following.entry.attempt,
             looks=whole.looks(dataset.get("testDigest", "")),
             image=draft.facts.image,
+            revisions=draft.facts.revision_digests,
         )
     except RunFailed as failure:
         return draft.refuses(accept.refused_inputs(failure, draft.endpoints(following)), following)

@@ -104,6 +104,7 @@ class OptimizationRunController:
         wanted |= {of["name"] for of in ((status.get("inputs") or {}).get("endpoints") or {}).values()}
         endpoints = {endpoint: seen for endpoint in wanted if (seen := _endpoint(endpoint, world)) is not None}
         account = world.get("ConfigMap", key.namespace, names.program_account(run.spec.program_ref.name))
+        revisions = _revisions(key.namespace, run.spec.program_ref.name, world)
         return Facts(
             now=world.now(),
             body=body,
@@ -115,7 +116,8 @@ class OptimizationRunController:
             children=children,
             channel=_channel(key, children),
             answer=self._grants.answer(key),
-            revisions=_revisions(key.namespace, run.spec.program_ref.name, world),
+            revisions={digest: name for name, digest in revisions.items()},
+            revision_digests=revisions,
             image=self._settings.runner_image,
             pull_policy=self._settings.image_pull_policy,
             known_programs=_few(world.all("PromptProgram", key.namespace)) if program is None else (),
@@ -173,14 +175,14 @@ def _channel(key: Key, children: Iterable[Body]) -> Body | None:
 
 
 def _revisions(namespace: str, program: str, world: World) -> dict[str, str]:
-    """Digest -> name of the program's revision ConfigMaps."""
+    """Name -> digest of the program's revision ConfigMaps."""
     found = {}
     for child in world.children(Key("PromptProgram", namespace, program)):
         metadata = child["metadata"]
         if (metadata.get("labels") or {}).get(names.LABEL_COMPONENT) == names.Component.REVISION:
             digest = (metadata.get("annotations") or {}).get(names.ANNOTATION_DIGEST)
             if digest:
-                found[digest] = metadata["name"]
+                found[metadata["name"]] = digest
     return found
 
 

@@ -144,8 +144,10 @@ class Draft:
         if refusal.waiting_for:
             told["queue"] = {"waitingFor": refusal.waiting_for}
         story = Story(Phase.REJECTED, refusal.reason, refusal.message, refused=refusal, figures=told)
-        arriving = refusal.absent and self._age < ARRIVAL
-        return Decision(self.plan(story, requeue=ARRIVAL - self._age if arriving else None))
+        again = LOOK_AGAIN if refusal.reason is RunReason.REVISION_NOT_FOUND else None
+        if refusal.absent and self._age < ARRIVAL:
+            again = ARRIVAL - self._age
+        return Decision(self.plan(story, requeue=again))
 
     def kept(self, following: Following | None = None) -> dict[str, Any]:
         """What a status goes on to tell, though this pass did not hear it again: of the same attempt, and nothing else."""

@@ -34,6 +34,8 @@ class Facts:
     """Of admission, to the request as it stands."""
     revisions: Mapping[str, str]
     """Digest of a revision -> name of its ConfigMap."""
+    revision_digests: Mapping[str, str]
+    """Name of each of these ConfigMaps -> its digest; two may have the same."""
     image: str
     """Of the runner, as configured now."""
     pull_policy: str = "IfNotPresent"

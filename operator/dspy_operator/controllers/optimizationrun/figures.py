@@ -50,7 +50,7 @@ def live_scores(document: Progress) -> dict[str, Any]:
 
 def final_scores(scores: Mapping[str, Score]) -> dict[str, Any]:
     """`status.scores` of a result."""
-    dev = (("baseline", "devBaseline"), ("incumbent", "devIncumbent"), ("best", "devBest"))
+    dev = (("baseline", "devBaseline"), ("incumbent", "devIncumbent"), ("start", "devStart"), ("best", "devBest"))
     told: dict[str, Any] = {name: decimal(scores[key].score) for name, key in dev if key in scores}
     test = {name: decimal(scores[name].score) for name in ("baseline", "incumbent", "candidate") if name in scores}
     return told | ({"test": test} if test else {})

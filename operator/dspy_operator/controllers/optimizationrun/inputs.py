@@ -15,7 +15,7 @@ from dspy_operator.api.reasons import RunReason
 from dspy_operator.contract import digests, names
 from dspy_operator.contract.canonical import digest
 from dspy_operator.contract.resolve import PROMPT_OPTIMIZERS, Surroundings, resolve
-from dspy_operator.contract.runspec import Incumbent, Paths, RunSpec
+from dspy_operator.contract.runspec import Incumbent, Paths, RunSpec, Start
 from dspy_operator.controllers import rowsources
 from dspy_operator.controllers.runnerpod import KeyRef, Mounts
 from dspy_operator.engine.plan import Body
@@ -105,7 +105,25 @@ def own_digest(run: OptimizationRun) -> str:
         dataset="",
         endpoints=written,
         goal=run.spec.goal,
+        start=_start_as_written(run),
     )
+
+
+def _start_as_written(run: OptimizationRun) -> str | None:
+    start = run.spec.start_from
+    if start is None or start.type == "Baseline":
+        return None
+    return f"{start.type} {start.revision.name}" if start.revision is not None else start.type
+
+
+def start_revision(run: OptimizationRun, program_status: Mapping[str, Any]) -> str | None:
+    """Name of the revision that `startFrom` means as everything is now; None for the baseline."""
+    start = run.spec.start_from
+    if start is None or start.type == "Baseline":
+        return None
+    current = (program_status.get("servedRevision") or {}).get("name")
+    name = start.revision.name if start.revision is not None else current
+    return name if name != program_status.get("baselineRevision") else None
 
 
 def execution_digest(spec: OptimizationRunSpec) -> str:
@@ -131,6 +149,7 @@ def freeze(
     attempt: int,
     looks: int,
     image: str,
+    revisions: Mapping[str, str],
 ) -> Frozen:
     """The inputs as everything is now.
 
@@ -138,12 +157,14 @@ def freeze(
         endpoints: by `namespace/name`.
         looks: at this test set, over all runs of the program.
         image: of the runner, as configured.
+        revisions: name -> digest of those of the program; what `startFrom` means is among them.
     Raises:
         RunFailed: EndpointNotFound or PricingMissing, with the path of the field.
     """
     dataset = program.spec.dataset
     served = (program_status.get("servedRevision") or {}).get("name")
     incumbent = served if served != program_status.get("baselineRevision") else None
+    start = start_revision(run, program_status)
     roles = roles_of(run, program)
     keys: dict[str, KeyRef] = {}
     key_files: dict[str, str] = {}
@@ -155,6 +176,7 @@ def freeze(
     mounts = Mounts(
         data=rowsources.mounts_of(dataset),
         incumbent=incumbent,
+        start=start,
         keys=keys,
         image=image,
         uids={role: str(endpoints[of].body["metadata"]["uid"]) for role, of in roles.items() if of in endpoints},
@@ -169,6 +191,7 @@ def freeze(
         model_digests={key: found for key, endpoint in endpoints.items() if (found := endpoint.model_digest)},
         dataset_digest=validated,
         incumbent=Incumbent(revision=incumbent, path=names.INCUMBENT_FOLDER) if incumbent else None,
+        start=Start(revision=start, digest=revisions[start], path=names.START_FOLDER) if start else None,
         test_looks=looks,
         attempt=attempt,
     )
@@ -205,6 +228,7 @@ def inputs_status(frozen: Frozen) -> dict[str, Any]:
         "programDigest": spec.program.digest,
         "datasetDigest": spec.dataset.digest,
         "incumbent": spec.incumbent.revision if spec.incumbent else None,
+        "startFrom": spec.start_from.revision if spec.start_from else None,
         "endpoints": endpoints,
         "runnerImage": frozen.mounts.image,
     }

@@ -170,9 +170,9 @@ def _needed(seen: Seen, candidates: Iterable[Candidate]) -> set[str]:
     }
     for run in seen.runs:
         status = run.get("status") or {}
-        incumbent = (status.get("inputs") or {}).get("incumbent")
-        if incumbent and not status.get("completionTime"):
-            needed.add(incumbent)
+        inputs = status.get("inputs") or {}
+        if not status.get("completionTime"):
+            needed |= {inputs[name] for name in ("incumbent", "startFrom") if inputs.get(name)}
     return needed
 
 
