@@ -41,11 +41,13 @@ ENTRYPOINT ["python", "-m", "dspy_operator.main"]
 COPY --from=operator-packages /opt/venv /opt/venv
 COPY --from=operator-code /code/ /
 
+# botocore brings descriptions of all of AWS, 26 MB; rows come from S3 alone (runner/bucket.py).
 # Compiled ahead: a read-only root cannot keep .pyc, and importing takes half the time with them. Unchecked: their sources
 # never change, and copies of files do not keep the times by which Python would compare.
 FROM tools AS runner-packages
 COPY runner/ /wheels/runner/
 RUN $PIP --require-hashes --find-links /wheels/runner -r /wheels/runner/requirements.txt \
+    && find /opt/venv/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 -exec rm -r {} + \
     && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib
 
 FROM runner-packages AS runner-code

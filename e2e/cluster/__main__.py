@@ -12,7 +12,7 @@ from .command import Failed, exit_code
 from .step import go_through
 from .steps import docker, kind
 from .steps.binaries import Binaries
-from .steps.fixtures import OllamaProgram
+from .steps.fixtures import OllamaProgram, S3Program
 
 
 def up(arguments: argparse.Namespace) -> None:
@@ -41,10 +41,10 @@ def load(_: argparse.Namespace) -> None:
 
 
 def programs(_: argparse.Namespace) -> None:
-    """Builds the programs only, for the tests: the control plane's and Ollama. Needs neither Docker nor root."""
+    """Builds the programs only, for the tests: the control plane's, Ollama and an S3 server. Needs neither Docker nor root."""
     preflight.refuse_for_programs()
     with cache.lock():
-        go_through([Binaries(), OllamaProgram()])
+        go_through([Binaries(), OllamaProgram(), S3Program()])
 
 
 def status(_: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from dspy_operator.cli.local import Options, prepare_program
 from dspy_operator.cli.manifests import read_manifests
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import HTTPRows, RowsFile, RunSpec
-from dspy_operator.runner import fetch as fetching
+from dspy_operator.runner import snapshot
 from dspy_operator.runner.fetch import fetch
 from dspy_operator.runner.prepare import read_parts
 from tests.integration.file_server import Answer, file_server
@@ -34,7 +34,7 @@ FIELD = "spec.dataset.source"
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dspy_operator.runner.fetch.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("dspy_operator.runner.snapshot.time.sleep", lambda seconds: None)
 
 
 def fetched(folder: Path, url: str, *, sha256: str | None = None, headers: Path | None = None) -> Path:
@@ -83,7 +83,7 @@ def test_what_may_be_over_in_a_moment_is_tried_again(tmp_path: Path) -> None:
 
 def test_retry_after_is_honoured_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("dspy_operator.runner.fetch.time.sleep", pauses.append)
+    monkeypatch.setattr("dspy_operator.runner.snapshot.time.sleep", pauses.append)
     answers = {1: Answer(429, headers={"Retry-After": "20"}), 2: Answer(503, headers={"Retry-After": "86400"})}
     with file_server(lambda path, count: answers.get(count, Answer(body=CONTENT))) as server:
         fetched(tmp_path, server.url + "/a")
@@ -129,7 +129,7 @@ def test_the_checksum_is_of_what_is_sent(tmp_path: Path) -> None:
 def test_more_than_the_bound_is_refused_whatever_the_server_says_of_its_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "MAX_BYTES", 1024**2)
+    monkeypatch.setattr(snapshot, "MAX_BYTES", 1024**2)
     with file_server(lambda path, count: Answer(body=bytes(3 * 1024**2))) as server:
         failed = failure(tmp_path, server.url + "/a")
     assert (failed.reason, failed.path) == (Reason.INVALID_DATASET, f"{FIELD}.http.url")

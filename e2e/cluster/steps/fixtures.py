@@ -9,7 +9,7 @@ from e2e.localmodel.cache import cache_folder
 from e2e.localmodel.weights import QWEN, SMOLLM, Model, ModelName, fetch, is_verified
 from e2e.localmodel.wheels import DownloadFailed
 
-from .. import images, kubectl, ollama
+from .. import images, kubectl, ollama, s3
 from ..command import Failed
 from ..fixtures.images import OLLAMA, REGISTRY
 
@@ -49,6 +49,17 @@ class OllamaProgram:
 
     def run(self, log: Path) -> None:
         ollama.build(log)
+
+
+class S3Program:
+    name = "S3 server"
+    expected_seconds = 75
+
+    def check(self) -> bool:
+        return s3.present()
+
+    def run(self, log: Path) -> None:
+        s3.build(log)
 
 
 class FixtureImages:

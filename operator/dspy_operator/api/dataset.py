@@ -84,22 +84,40 @@ class HTTPSource(ApiModel):
 
 
 class S3Source(ApiModel):
-    """Rows in an S3 bucket."""
+    """Rows in a bucket of S3, or of a server that speaks it."""
 
     endpoint: Annotated[str, Field(min_length=8, max_length=2048, pattern=r"^https?://[^\s/?#@]+/?$")] | None = (
-        spec_field(EXECUTION, "The server, for example http://minio.storage.svc:9000; unset means AWS.", default=None)
+        spec_field(
+            EXECUTION,
+            "The server, for example http://minio.storage.svc:9000, asked as endpoint/bucket/key; unset means AWS.",
+            default=None,
+        )
     )
     bucket: Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][-a-z0-9.]*[a-z0-9]$")] = spec_field(
         INPUT, "Name of the bucket."
     )
     key: Annotated[str, Field(min_length=1, max_length=1024)] = spec_field(INPUT, "Key of the object in the bucket.")
     region: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[-a-z0-9]+$")] | None = spec_field(
-        EXECUTION, "The bucket's region; unset leaves it to the server.", default=None
+        EXECUTION,
+        "The region that requests are signed for; unset means us-east-1, which servers other than AWS take.",
+        default=None,
     )
     credentials_secret: SecretName | None = spec_field(
-        EXECUTION, "Secret with the keys accessKeyID and secretAccessKey.", default=None
+        EXECUTION,
+        "Secret with the keys accessKeyID and secretAccessKey, and sessionToken where they are temporary; unset asks without a signature, as for a public bucket.",
+        default=None,
     )
-    sha256: Sha256 | None = spec_field(INPUT, "The sha256 of what is there; unset takes whatever it is.", default=None)
+    sha256: Sha256 | None = spec_field(
+        INPUT, "The sha256 of what is sent; unset takes whatever is there at validation.", default=None
+    )
+
+
+class SourceSecret(NamedTuple):
+    """A Secret that a source names."""
+
+    path: tuple[str, ...]
+    """Of the field, from the source."""
+    name: str
 
 
 class Source(UnionModel):
@@ -123,6 +141,19 @@ class Source(UnionModel):
     persistent_volume_claim: PersistentVolumeClaimSource | None = spec_field(INPUT, "Rows on a volume.", default=None)
     http: HTTPSource | None = spec_field(INPUT, "Rows at a URL.", default=None)
     s3: S3Source | None = spec_field(INPUT, "Rows in a bucket.", default=None, alias="s3")
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether a server has the rows."""
+        return self.http is not None or self.s3 is not None
+
+    def secret(self) -> SourceSecret | None:
+        """The Secret that the server is asked with."""
+        if self.http is not None and self.http.headers_secret is not None:
+            return SourceSecret(("http", "headersSecret", "name"), self.http.headers_secret.name)
+        if self.s3 is not None and self.s3.credentials_secret is not None:
+            return SourceSecret(("s3", "credentialsSecret", "name"), self.s3.credentials_secret.name)
+        return None
 
 
 class HashSplit(ApiModel):

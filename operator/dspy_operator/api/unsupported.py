@@ -90,7 +90,6 @@ NOT_YET: tuple[NotYet, ...] = (
     NotYet("Adapter", "type", "adapter", values=("Auto", "XML", "BAML")),
     NotYet("Adapter", "constrained", "constrained", values=("Auto",)),
     NotYet("EndpointRef", "apiKeySecret", "a local key for an endpoint of another namespace"),
-    NotYet("Source", "type", "dataset source", values=("S3",)),
     NotYet("Metric", "type", "metric", values=("Judge", "Code")),
     NotYet("PartMetric", "type", "metric", values=("Judge", "Code")),
     # OptimizationRun

@@ -106,15 +106,14 @@ class _Check:
     def _has_rows(self, program: PromptProgram) -> bool:
         """Whether the rows are at hand: volumes and Secrets are in the cluster."""
         for _, at, source in program.spec.dataset.sources():
-            claim, http = source.persistent_volume_claim, source.http
-            secret = http.headers_secret if http is not None else None
+            claim, secret = source.persistent_volume_claim, source.secret()
             path: FieldPath = ()
             if claim is not None and claim.claim_name not in (self._options.volumes or {}):
                 what, flag = f"PersistentVolumeClaim {claim.claim_name}", f"--volume {claim.claim_name}=FOLDER"
                 path, reason = ("persistentVolumeClaim", "claimName"), Reason.DATASET_NOT_FOUND
             elif secret is not None and secret.name not in (self._options.secrets or {}):
                 what, flag = f"Secret {secret.name}", f"--secret {secret.name}=FOLDER"
-                path, reason = ("http", "headersSecret", "name"), Reason.SECRET_MISSING
+                path, reason = secret.path, Reason.SECRET_MISSING
             if path:
                 identity, path = ObjectId.of(program), (*at.split("."), *path)
                 message = f"{what} is in the cluster: the rows were not checked; {flag} gives its files"

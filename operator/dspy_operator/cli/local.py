@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from dspy_operator.api.dataset import HTTPSource, PartSource
+from dspy_operator.api.dataset import PartSource
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, one_run, read_manifests
@@ -21,7 +21,17 @@ from dspy_operator.contract.documents import Account, AccountEntry, Result
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.names import inline_file, url_file
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
-from dspy_operator.contract.runspec import Control, DatasetPart, HTTPRows, Incumbent, Paths, RowsFile, RunSpec, Start
+from dspy_operator.contract.runspec import (
+    Control,
+    DatasetPart,
+    HTTPRows,
+    Incumbent,
+    Paths,
+    RowsFile,
+    RunSpec,
+    S3Rows,
+    Start,
+)
 from dspy_operator.runner.journal import holds_answers, is_full, refuse_second_process
 from dspy_operator.runner.progress import copy_file, write_bytes, write_json
 
@@ -288,28 +298,40 @@ def _rows(
     found: dict[str, bytes | Path] = {}
     for of in program.spec.dataset.sources():
         before = Path(kept[of.part].path)
-        if of.source.http is None:
+        if not of.source.is_fetched:
             found[of.part] = _content(options, manifests, program.metadata.namespace, of)
         elif options.resume and before.is_file():
             found[of.part] = before
         else:
-            found[of.part] = _fetched(options, of, of.source.http, fetched / of.part / before.name)
+            found[of.part] = _fetched(options, of, fetched / of.part / before.name)
     return found
 
 
-def _fetched(options: Options, of: PartSource, http: HTTPSource, path: Path) -> Path:
-    from dspy_operator.runner.fetch import fetch
+def _fetched(options: Options, of: PartSource, path: Path) -> Path:
+    secret, folder = of.source.secret(), None
+    if secret is not None:
+        folder = (options.secrets or {}).get(secret.name)
+        if folder is None:
+            message = f"Secret {secret.name} is in the cluster; here --secret {secret.name}=FOLDER gives its keys, each a file"
+            raise RunFailed(Reason.SECRET_MISSING, message, path=".".join((of.path, *secret.path)))
+    keys, name = str(folder) if folder is not None else None, secret.name if secret is not None else None
+    if (http := of.source.http) is not None:
+        from dspy_operator.runner.fetch import fetch
 
-    secret = http.headers_secret.name if http.headers_secret is not None else None
-    folder = (options.secrets or {}).get(secret) if secret is not None else None
-    if secret is not None and folder is None:
-        raise RunFailed(
-            Reason.SECRET_MISSING,
-            f"Secret {secret} is in the cluster; here --secret {secret}=FOLDER gives its keys, each a file",
-            path=f"{of.path}.http.headersSecret.name",
+        asked = HTTPRows(url=http.url, headers_folder=keys, headers_secret=name)
+        fetch(RowsFile(path=str(path), sha256=http.sha256, http=asked), field=of.path)
+    elif (s3 := of.source.s3) is not None:
+        from dspy_operator.runner.bucket import fetch_object
+
+        wanted = S3Rows(
+            endpoint=s3.endpoint,
+            bucket=s3.bucket,
+            key=s3.key,
+            region=s3.region,
+            credentials_folder=keys,
+            credentials_secret=name,
         )
-    asked = HTTPRows(url=http.url, headers_folder=str(folder) if folder else None, headers_secret=secret)
-    fetch(RowsFile(path=str(path), sha256=http.sha256, http=asked), field=of.path)
+        fetch_object(RowsFile(path=str(path), sha256=s3.sha256, s3=wanted), field=of.path)
     return path
 
 
@@ -356,6 +378,8 @@ def _files_in(folder: Path, program: PromptProgram) -> dict[str, RowsFile]:
             name = Path(source.persistent_volume_claim.path).name
         elif source.http is not None:
             name = url_file(source.http.url)
+        elif source.s3 is not None:
+            name = url_file(source.s3.key)
         else:
             name = inline_file(program.spec.dataset.format, number)
         files[part] = RowsFile(path=str(folder / (f"data-{number}" if number else "data") / name))

@@ -37,7 +37,7 @@ class Reason(StrEnum):
     AUTHENTICATION_FAILED = "AuthenticationFailed"
     """Set when an endpoint answers 401 or 403, or says that the account cannot pay."""
     SECRET_MISSING = "SecretMissing"
-    """Set when the file of an API key is absent or empty, or the headers that the rows are asked for with."""
+    """Set when the file of an API key is absent or empty, or the headers or credentials that the rows are asked for with."""
     REPLAY_DIVERGED = "ReplayDiverged"
     """Set when a replay asks for something else, or scores something else, than the journal recorded."""
     JOURNAL_CORRUPT = "JournalCorrupt"

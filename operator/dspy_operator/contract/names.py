@@ -199,13 +199,13 @@ CONTROL_FILE = f"{WORK_FOLDER}/control.json"
 
 
 def url_file(url: str) -> str:
-    """The file that a URL's rows are kept in: its last part, as far as it is a name."""
+    """The file that the rows of a URL, or of an object's key, are kept in: its last part, as far as it is a name."""
     last = re.sub(r"[^A-Za-z0-9._-]", "_", url.partition("?")[0].rstrip("/").rpartition("/")[2])[-100:]
     return last if last.strip("._") else "rows"
 
 
-def headers_folder(number: int) -> str:
-    """Files of the headers that a source of rows is asked with; an optional mount."""
+def rows_secret_folder(number: int) -> str:
+    """Files of the Secret that a source of rows is asked with; an optional mount."""
     return f"/secrets/data-{number}"
 
 

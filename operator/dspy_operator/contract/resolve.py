@@ -159,6 +159,7 @@ def dataset_part(program: PromptProgram, around: Surroundings, digest: str | Non
         path=own.path,
         root=own.root,
         http=own.http,
+        s3=own.s3,
         sha256=own.sha256,
         format=dataset.format,
         fields=dataset.fields or {},

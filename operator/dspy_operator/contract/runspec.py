@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from dspy_operator.api.metric import Metric
@@ -77,6 +77,20 @@ class HTTPRows(Document):
     """For messages: the Secret that the files come from."""
 
 
+class S3Rows(Document):
+    """The same, of an object in a bucket."""
+
+    endpoint: str | None = None
+    """None: AWS."""
+    bucket: str
+    key: str
+    region: str | None = None
+    credentials_folder: str | None = None
+    """A file for each key of the Secret; None: the request is not signed."""
+    credentials_secret: str | None = None
+    """For messages: its name."""
+
+
 class RowsFile(Document):
     """A file of rows."""
 
@@ -86,6 +100,13 @@ class RowsFile(Document):
     sha256: str | None = None
     http: HTTPRows | None = None
     """Fetched from here into `path`, unless it is there."""
+    s3: S3Rows | None = Field(default=None, alias="s3")
+    """The same."""
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether it comes from a server."""
+        return self.http is not None or self.s3 is not None
 
 
 class SplitPart(Document):
@@ -111,6 +132,7 @@ class DatasetPart(Document):
     root: str | None = None
     """As of RowsFile, which this is too."""
     http: HTTPRows | None = None
+    s3: S3Rows | None = Field(default=None, alias="s3")
     format: Literal["JSONL", "JSON", "CSV"] = "JSONL"
     fields: dict[str, str] = {}
     split: SplitPart
@@ -122,7 +144,7 @@ class DatasetPart(Document):
 
     def files(self) -> dict[str, RowsFile]:
         """Part ("" is the dataset's own) -> its file."""
-        own = RowsFile(path=self.path, root=self.root, sha256=self.sha256, http=self.http)
+        own = RowsFile(path=self.path, root=self.root, sha256=self.sha256, http=self.http, s3=self.s3)
         parts = {"validation": self.split.validation, "test": self.split.test}
         return {"": own, **{part: file for part, file in parts.items() if file is not None}}
 

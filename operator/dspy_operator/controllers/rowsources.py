@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dspy_operator.api.dataset import Dataset
 from dspy_operator.contract import canonical, names
 from dspy_operator.contract.digests import short
-from dspy_operator.contract.runspec import HTTPRows, RowsFile
+from dspy_operator.contract.runspec import HTTPRows, RowsFile, S3Rows
 from dspy_operator.controllers.runnerpod import DataMount
 
 
@@ -24,6 +24,11 @@ def mounts_of(dataset: Dataset) -> tuple[DataMount, ...]:
             secret = source.http.headers_secret
             found.append(
                 DataMount(file=names.url_file(source.http.url), fetched=True, headers=secret.name if secret else None)
+            )
+        elif source.s3 is not None:
+            secret = source.s3.credentials_secret
+            found.append(
+                DataMount(file=names.url_file(source.s3.key), fetched=True, credentials=secret.name if secret else None)
             )
         else:
             found.append(DataMount(file=names.inline_file(dataset.format, number)))
@@ -43,7 +48,7 @@ def files_of(dataset: Dataset, mounts: Sequence[DataMount], *, digest: str | Non
     """Part ("" is the dataset's own) -> its file in the pod.
 
     Args:
-        digest: of the rows that were validated. Other rows from the same URL are another snapshot on the journal's volume.
+        digest: of the rows that were validated. Other rows from the same place are another snapshot on the journal's volume.
     """
     found = {}
     for number, ((part, _, source), mount) in enumerate(zip(dataset.sources(), mounts, strict=True)):
@@ -56,8 +61,23 @@ def files_of(dataset: Dataset, mounts: Sequence[DataMount], *, digest: str | Non
                 sha256=source.http.sha256,
                 http=HTTPRows(
                     url=source.http.url,
-                    headers_folder=names.headers_folder(number) if mount.headers else None,
+                    headers_folder=names.rows_secret_folder(number) if mount.headers else None,
                     headers_secret=mount.headers,
+                ),
+            )
+        if source.s3 is not None:
+            s3 = source.s3
+            key = short(canonical.digest([s3.endpoint, s3.bucket, s3.key, s3.sha256, digest]))
+            file = RowsFile(
+                path=f"{names.WORK_FOLDER}/rows/{key}/{mount.file}",
+                sha256=s3.sha256,
+                s3=S3Rows(
+                    endpoint=s3.endpoint,
+                    bucket=s3.bucket,
+                    key=s3.key,
+                    region=s3.region,
+                    credentials_folder=names.rows_secret_folder(number) if mount.credentials else None,
+                    credentials_secret=mount.credentials,
                 ),
             )
         found[str(part)] = file

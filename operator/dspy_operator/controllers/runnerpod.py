@@ -47,9 +47,11 @@ class DataMount(_Mount):
     claim: str | None = None
     """PersistentVolumeClaim, mounted as a whole, read-only."""
     fetched: bool = False
-    """The pod gets it from a URL: nothing is mounted."""
+    """The pod gets it from a server: nothing is mounted."""
     headers: str | None = None
     """Secret with the headers that it asks with."""
+    credentials: str | None = None
+    """Secret with the credentials of a bucket."""
 
 
 class Mounts(_Mount):
@@ -334,7 +336,11 @@ def _volumes(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             where[volume] = names.data_folder(number)
         elif data.headers is not None:
             volumes.append({"name": f"headers-{number}", "secret": {"secretName": data.headers, "optional": True}})
-            where[f"headers-{number}"] = names.headers_folder(number)
+            where[f"headers-{number}"] = names.rows_secret_folder(number)
+        elif data.credentials is not None:
+            secret = {"secretName": data.credentials, "optional": True}
+            volumes.append({"name": f"credentials-{number}", "secret": secret})
+            where[f"credentials-{number}"] = names.rows_secret_folder(number)
     if mounts.incumbent is not None:
         volumes.append({"name": "incumbent", "configMap": {"name": mounts.incumbent}})
         where["incumbent"] = names.INCUMBENT_FOLDER

@@ -117,7 +117,7 @@ def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:
     parts = split(rows.rows, spec.dataset.split)
     if spec.dataset.digest is not None and spec.dataset.digest != parts.digest:
         for file in spec.dataset.files().values():
-            if file.http is not None:
+            if file.is_fetched:
                 Path(file.path).unlink(missing_ok=True)  # the next try asks again, and may be told the right ones
         raise RunFailed(
             Reason.INVALID_DATASET,

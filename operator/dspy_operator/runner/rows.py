@@ -208,6 +208,10 @@ class _Reader:
             from dspy_operator.runner.fetch import fetch  # brings httpx, which few runs need
 
             fetch(file, field=field)
+        if file.s3 is not None:
+            from dspy_operator.runner.bucket import fetch_object  # brings botocore
+
+            fetch_object(file, field=field)
         columns: dict[str, None] = {}
         wanted, seen = set(self._paths.values()), set[str]()
         objects = rows = 0

@@ -660,6 +660,60 @@ def test_rows_of_a_url_are_fetched_by_the_pod_with_the_secrets_headers_as_files(
     assert mount == {"name": "headers-0", "mountPath": "/secrets/data-0", "readOnly": True}
 
 
+IN_A_BUCKET = {
+    "dataset.source": {
+        "type": "S3",
+        "s3": {
+            "endpoint": "http://minio.storage.svc:9000",
+            "bucket": "tickets",
+            "key": "2026/rows.csv.gz",
+            "credentialsSecret": {"name": "bucket"},
+        },
+    },
+    "dataset.format": "CSV",
+}
+
+
+def test_rows_of_a_bucket_are_fetched_by_the_pod_with_the_secrets_credentials_as_files() -> None:
+    cluster = Cluster()
+    cluster.apply_program(IN_A_BUCKET)
+    cluster.settle()
+    spec = RunSpec.model_validate_json(cluster.objects["ConfigMap", "pp-triage-1-spec"]["data"]["run.json"])
+    assert spec.dataset.path.startswith("/work/rows/") and spec.dataset.path.endswith("/rows.csv.gz")
+    assert spec.dataset.http is None and spec.dataset.s3 is not None
+    assert (spec.dataset.s3.bucket, spec.dataset.s3.key) == ("tickets", "2026/rows.csv.gz")
+    assert (spec.dataset.s3.credentials_folder, spec.dataset.s3.credentials_secret) == ("/secrets/data-0", "bucket")
+    pod = cluster.job["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert "data" not in volumes
+    assert volumes["credentials-0"]["secret"] == {"secretName": "bucket", "optional": True}
+    (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "credentials-0"]
+    assert mount == {"name": "credentials-0", "mountPath": "/secrets/data-0", "readOnly": True}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"key": "2027/rows.csv.gz"}, id="another object"),
+        pytest.param({"bucket": "others"}, id="another bucket"),
+        pytest.param({"sha256": "0" * 64}, id="another checksum"),
+        pytest.param({"endpoint": "http://other.storage.svc:9000"}, id="another server, which may hold other rows"),
+    ],
+)
+def test_rows_of_another_place_are_validated_anew(change: dict[str, str]) -> None:
+    cluster = Cluster()
+    cluster.apply_program(IN_A_BUCKET)
+    cluster.settle()
+    cluster.pod_reports()
+    cluster.job_ends()
+    cluster.settle()
+    assert cluster.says("Accepted") == ("True", ProgramReason.ACCEPTED)
+    source: dict[str, Any] = IN_A_BUCKET["dataset.source"]  # type: ignore[assignment]
+    cluster.apply_program(IN_A_BUCKET | {"dataset.source": {"type": "S3", "s3": source["s3"] | change}})
+    cluster.settle()
+    assert cluster.says("Accepted") == ("Unknown", ProgramReason.VALIDATING)
+
+
 @pytest.mark.parametrize("reason", [Reason.SECRET_MISSING, Reason.DATASET_NOT_FOUND, Reason.ENDPOINT_UNAVAILABLE])
 def test_what_only_a_pod_can_see_is_waited_for_without_an_end(reason: Reason) -> None:
     cluster = Cluster()

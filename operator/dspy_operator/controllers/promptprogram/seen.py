@@ -156,7 +156,7 @@ def version_of(dataset: Dataset, read: RowsRead | None, namespace: str) -> str |
 
 def _version(of: PartSource, objects: Mapping[Named, ObjectRead], namespace: str) -> str | RowsMissing:
     """Digest of inline rows, `uid/resourceVersion` of a ConfigMap, uid of a volume, whose files nobody sees from here,
-    and of a URL what is written, for nobody asks the server.
+    and of a URL or a bucket what is written, for nobody asks the server.
 
     Annotations of a ConfigMap move its version too. That costs one more validation, while its content's digest would
     miss rows that were another one's for the moment in which the pod read them.
@@ -173,6 +173,8 @@ def _version(of: PartSource, objects: Mapping[Named, ObjectRead], namespace: str
         return found.uid
     if of.source.http is not None:
         return digest([of.source.http.url, of.source.http.sha256])
+    if (s3 := of.source.s3) is not None:
+        return digest([s3.endpoint, s3.bucket, s3.key, s3.sha256])
     wanted = of.source.config_map
     assert wanted is not None
     found = objects.get(Named("ConfigMap", wanted.name))
