@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from dspy_operator.api.graph import Graph, understood
 from dspy_operator.api.objects import Problem
 from dspy_operator.api.program import ObjectType, Program, SignatureField
 from dspy_operator.api.signature_types import (
@@ -35,22 +36,35 @@ class ProgramTypes:
     objects: Mapping[str, Object]
     """The named types, each after those that it names."""
     fields: Mapping[str, TypeExpr]
-    """Of the signature: the inputs, then the outputs. A field whose type is wrong is not there."""
+    """Of the program: the inputs, then the outputs. A field whose type is wrong is not there."""
     problems: tuple[Problem, ...]
     """What is wrong, with the path of the type and the position in it."""
+    graph: Graph | None = None
+    """What a program of type Graph means."""
+
+    @property
+    def every(self) -> Iterator[TypeExpr]:
+        """The types of all fields: of the program, of the steps of a graph, of the named types."""
+        yield from self.fields.values()
+        for fields in self.graph.fields.values() if self.graph is not None else ():
+            yield from fields.values()
+        yield from self.objects.values()
 
 
 def program_types(program: Program, types: Mapping[str, ObjectType] | None) -> ProgramTypes:
-    """The types of a Single program.
+    """The types of a program that is a signature, or a graph of them.
 
     Args:
         program: as written.
         types: `spec.types`.
     """
-    single = program.single
-    assert single is not None  # type is Single, the only one there is
     # A cluster does not keep the order of a map, and program.py is the same everywhere.
     objects, problems = _objects(dict(sorted((types or {}).items())))
+    if program.graph is not None:
+        graph = understood(program.graph, objects)
+        return ProgramTypes(objects, {**graph.inputs, **graph.outputs}, (*problems, *graph.problems), graph)
+    single = program.single
+    assert single is not None  # code is refused at admission: api/unsupported.py
     inputs = dict(_fields("inputs", single.signature.inputs, objects, problems))
     outputs = dict(_fields("outputs", single.signature.outputs, objects, problems))
     histories = [name for name, type_ in inputs.items() if isinstance(type_, History)]

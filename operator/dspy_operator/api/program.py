@@ -268,6 +268,10 @@ class SingleProgram(ApiModel):
         return self
 
 
+DEFAULT_TOP_K = 5
+"""Passages that a node gets."""
+
+
 class Retrieve(ApiModel):
     """Passages that a server finds for a text."""
 
@@ -356,6 +360,20 @@ class Program(UnionModel):
     single: SingleProgram | None = spec_field(INPUT, "A program of one module.", default=None)
     graph: GraphProgram | None = spec_field(INPUT, "A program of several steps.", default=None)
     code: CodeRef | None = spec_field(INPUT, "A program in Python.", default=None)
+
+    @property
+    def inputs(self) -> list[SignatureField]:
+        """What goes in, in the order of the prompt; nothing is known of code."""
+        if self.single is not None:
+            return self.single.signature.inputs
+        return self.graph.inputs if self.graph is not None else []
+
+    @property
+    def output_names(self) -> list[str]:
+        """What comes out; a graph's by name, since a cluster keeps no order of a map."""
+        if self.single is not None:
+            return [field.name for field in self.single.signature.outputs]
+        return sorted(self.graph.output) if self.graph is not None else []
 
 
 class TypeField(ApiModel):

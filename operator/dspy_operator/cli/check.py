@@ -257,11 +257,8 @@ def _program_problems(program: PromptProgram) -> Iterator[RunFailed]:
 
     for problem in check_program(program.spec.program, program.spec.types):
         yield RunFailed(Reason.INVALID_PROGRAM, problem.message, path=problem.field)
-    single = program.spec.program.single
-    if single is None:
-        return
     try:
-        ScoredMetric(program.spec.metric, [output.name for output in single.signature.outputs])
+        ScoredMetric(program.spec.metric, program.spec.program.output_names)
     except RunFailed as failure:
         yield failure
 

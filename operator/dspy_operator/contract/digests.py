@@ -13,7 +13,7 @@ from typing import Any
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import Goal, Optimizer, OptimizerOptions
-from dspy_operator.api.program import ObjectType, Program
+from dspy_operator.api.program import DEFAULT_TOP_K, ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.contract.canonical import digest, sha256_hex
 
@@ -29,8 +29,13 @@ def program_digest(
 ) -> str:
     """Digest of a program: its shape and named types, adapter, metric and the request of its target."""
     document = program.document()
-    if document["single"].get("module") == {"type": "Predict"}:
-        del document["single"]["module"]
+    for node in document.get("graph", {}).get("nodes", {}).values():
+        if "retrieve" in node:
+            _drop(node["retrieve"], "topK", DEFAULT_TOP_K)
+            node["retrieve"]["http"] = {"url": node["retrieve"]["http"]["url"]}  # the rest is how it is asked, not what
+    steps = [node.get("predict", {}) for node in document.get("graph", {}).get("nodes", {}).values()]
+    for asked in [document.get("single", {}), *steps]:
+        _drop(asked, "module", {"type": "Predict"})
     parts: dict[str, Any] = {"program": document, "metric": _metric(metric, program)}
     if types:
         parts["types"] = {name: type_.document() for name, type_ in types.items()}
@@ -103,7 +108,7 @@ def _sampling(request: SamplingRequest | None, role: str) -> dict[str, Any]:
 
 def _metric(metric: Metric, program: Program) -> dict[str, Any]:
     """Without what is default: all outputs in their order, no tolerance, weights and `accept` of 1."""
-    outputs = [field.name for field in program.single.signature.outputs] if program.single else []
+    outputs = program.output_names
     document = _measure(metric.document(), outputs)
     for part in document.get("composite", {}).get("parts", ()):
         part["metric"] = _measure(part["metric"], outputs)

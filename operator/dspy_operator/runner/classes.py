@@ -21,7 +21,7 @@ Classes = Mapping[str, Mapping[str, Any]]
 
 def classified(program: ProgramPart, compared: Sequence[str]) -> dict[str, Choice]:
     """The outputs that have classes: those of type Literal that ExactMatch compares."""
-    if program.metric.type != "ExactMatch" or program.program.single is None:
+    if program.metric.type != "ExactMatch":
         return {}
     types = program_types(program.program, program.types).fields
     return {name: choice for name in compared if isinstance(choice := types[name], Choice)}

@@ -66,8 +66,7 @@ def prepare(spec: RunSpec) -> Prepared:
     """
     rows, parts = read_parts(spec)
     part = spec.program
-    assert part.program.single is not None
-    outputs = [field.name for field in part.program.single.signature.outputs]
+    outputs = part.program.output_names
     told = {row.digest: row.feedback for row in rows.rows if row.feedback is not None}
     types = program_types(part.program, part.types).fields
     metric = ScoredMetric(part.metric, outputs, told=told, types=types)
@@ -102,15 +101,13 @@ def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:
     problems = check_program(spec.program.program, spec.program.types)
     if problems:
         raise RunFailed(Reason.INVALID_PROGRAM, problems[0].message, path=problems[0].field)
-    assert spec.program.program.single is not None
-    signature = spec.program.program.single.signature
-    types = program_types(spec.program.program, spec.program.types).fields
-    inputs, outputs = [field.name for field in signature.inputs], [field.name for field in signature.outputs]
+    program = spec.program.program
+    types = program_types(program, spec.program.types).fields
     feedback = spec.program.metric.feedback
     rows = read_rows(
         spec.dataset,
-        inputs=inputs,
-        outputs=outputs,
+        inputs=[field.name for field in program.inputs],
+        outputs=program.output_names,
         coerce=lambda name, value: types[name].coerce(value),
         feedback_column=feedback.column if feedback is not None else None,
     )

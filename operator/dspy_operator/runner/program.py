@@ -7,7 +7,7 @@ import importlib.util
 import json
 import sys
 import types
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,16 @@ from typing import Any
 import dspy
 from pydantic import BaseModel
 
+from dspy_operator.api.graph import GRAPH
 from dspy_operator.api.object_types import program_types
 from dspy_operator.api.objects import Problem
-from dspy_operator.api.program import ObjectType, Program, SignatureField
+from dspy_operator.api.program import GraphProgram, ObjectType, Program, Signature, SignatureField
 from dspy_operator.contract.canonical import sha256_hex
 from dspy_operator.contract.exits import Reason, RunFailed
+from dspy_operator.runner import graph_source
 from dspy_operator.runner.program_source import NAMES, reads_datetime, settled_instructions
 from dspy_operator.runner.values import plain
 
-_SIGNATURE = ("spec", "program", "single", "signature")
 _SHADOWED = frozenset({"str", "int", "float", "bool", "list", "dict", "dspy"})
 """Names that program.py itself uses inside the signature's class."""
 _SIGNATURE_OWN = frozenset({"fields", "input_fields", "output_fields", "instructions", "signature"})
@@ -57,19 +58,15 @@ def check_program(program: Program, types: Mapping[str, ObjectType] | None = Non
         program: as written.
         types: `spec.types`.
     """
-    single = program.single
-    assert single is not None  # type is Single, the only one there is
-    problems = []
-    if not single.signature.instructions.strip():
-        problems.append(Problem((*_SIGNATURE, "instructions"), "holds only white space"))
+    problems: list[Problem] = []
     known = program_types(program, types)
     shadowed = _SHADOWED | ({"datetime"} if reads_datetime(known) else set())
-    for kind, fields in (("inputs", single.signature.inputs), ("outputs", single.signature.outputs)):
-        for index, field in enumerate(fields):
-            path = (*_SIGNATURE, kind, index)
-            problems += _check_name(path, field, shadowed, is_input=kind == "inputs")
-            problems += [problem for problem in known.problems if problem.path == (*path, "type")]
-    problems += [problem for problem in known.problems if problem.path[1] == "types"]
+    for path, signature in _signatures(program):
+        problems += _check_signature(path, signature, shadowed, known.problems)
+    if program.graph is not None:
+        problems += _check_names(program.graph, shadowed)
+    told = {problem.path for problem in problems}
+    problems += [problem for problem in known.problems if problem.path not in told]
     for name, object_type in sorted((types or {}).items()):
         if name in NAMES:
             problems.append(Problem(("spec", "types", name), f'"{name}" cannot name a type: program.py uses it'))
@@ -80,6 +77,52 @@ def check_program(program: Program, types: Mapping[str, ObjectType] | None = Non
             elif member.name.startswith(("_", "model_")) or hasattr(BaseModel, member.name):
                 problems.append(Problem(place, f'"{member.name}" cannot be a field name: pydantic uses it'))
     return problems
+
+
+def _signatures(program: Program) -> Iterator[tuple[tuple[str, ...], Signature]]:
+    """(path, signature) of everything that asks the model."""
+    if program.single is not None:
+        yield ("spec", "program", "single", "signature"), program.single.signature
+    for name, node in sorted(program.graph.nodes.items()) if program.graph is not None else ():
+        if node.predict is not None:
+            yield (*GRAPH, "nodes", name, "predict", "signature"), node.predict.signature
+
+
+def _check_signature(
+    at: tuple[str, ...], signature: Signature, shadowed: Set[str], known: Sequence[Problem]
+) -> Iterator[Problem]:
+    if not signature.instructions.strip():
+        yield Problem((*at, "instructions"), "holds only white space")
+    path: tuple[str | int, ...]
+    for kind, fields in (("inputs", signature.inputs), ("outputs", signature.outputs)):
+        for index, field in enumerate(fields):
+            path = (*at, kind, index)
+            yield from _check_name(path, field, shadowed, is_input=kind == "inputs")
+            yield from [problem for problem in known if problem.path == (*path, "type")]
+
+
+def _check_names(graph: GraphProgram, shadowed: Set[str]) -> Iterator[Problem]:
+    """What steps, inputs and outputs of a graph cannot be called."""
+    taken = shadowed | graph_source.NAMES
+    path: tuple[str | int, ...]
+    for index, field in enumerate(graph.inputs):
+        path = (*GRAPH, "inputs", index)
+        if field.name in taken:
+            yield Problem((*path, "name"), f'"{field.name}" cannot be an input: program.py uses it')
+        else:
+            yield from _check_name(path, field, shadowed, is_input=True)
+    for name in sorted(graph.nodes):
+        place = (*GRAPH, "nodes", name)
+        if name in taken:
+            yield Problem(place, f'"{name}" cannot be a node: program.py uses it')
+        elif name.startswith("_") or name == "forward" or hasattr(dspy.Module(), name):
+            yield Problem(place, f'"{name}" cannot be a node: DSPy uses it')
+        elif len(name) > graph_source.MOST_CHARACTERS:
+            most = graph_source.MOST_CHARACTERS
+            yield Problem(place, f"the name has {len(name)} characters; that of a node has at most {most}")
+    for name in sorted(graph.output):
+        if name.startswith(("_", "dspy_")) or name in {"base", "record"}:
+            yield Problem((*GRAPH, "output", name), f'"{name}" cannot be an output: DSPy uses it')
 
 
 def _check_name(

@@ -7,12 +7,22 @@ revisions shows what changed. An interpreter over the YAML was rejected: MIPROv2
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from dspy_operator.api.object_types import ProgramTypes, program_types
-from dspy_operator.api.program import ObjectType, Program, Signature, SignatureField, TypeField
+from dspy_operator.api.program import (
+    GraphProgram,
+    ObjectType,
+    Program,
+    Signature,
+    SignatureField,
+    SingleProgram,
+    TypeField,
+)
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.api.signature_types import (
     Choice,
@@ -27,6 +37,8 @@ from dspy_operator.api.signature_types import (
     escaped,
     python_string,
 )
+from dspy_operator.runner import graph_source
+from dspy_operator.runner.graph_source import BOUNDED
 
 _WIDTH = 120
 _LONG_TYPE = 72
@@ -51,7 +63,7 @@ def settled_instructions(text: str) -> str:
 
 def reads_datetime(types: ProgramTypes) -> bool:
     """Whether the source needs Python's `datetime`, which then is no name of a field."""
-    return any(_holds(type_, Moment) for type_ in (*types.fields.values(), *types.objects.values()))
+    return any(_holds(type_, Moment) for type_ in types.every)
 
 
 def program_source(
@@ -70,15 +82,10 @@ def program_source(
         request: how the target samples, for those who run the file itself; the runner asks by its own.
         types: `spec.types`.
     """
-    single = program.single
-    assert single is not None  # type is Single, the only one there is
-    title = "".join(part.capitalize() for part in name.split("-")) + "Signature"
     known = program_types(program, types)
-    while title in known.objects:
-        title += "_"
-    texts = _Types(known)
-    outputs = [known.fields[field.name] for field in single.signature.outputs]
-    adapter_class, adapter_call = _adapter(adapter, has_objects=any(_holds(type_, Object) for type_ in outputs))
+    shape = _single(name, program.single, known) if program.single is not None else _graph(program.graph, known)
+    texts, outputs = shape.texts, [known.fields[field] for field in program.output_names]
+    adapter_class, adapter_call = _adapter(adapter, has_objects=any(_holds(type_, Object) for type_ in shape.answers))
     blocks = [
         _DOCSTRING.format(name=name),
         _imports(
@@ -86,20 +93,65 @@ def program_source(
             known,
             adapter_class,
             outputs,
+            repeats=BOUNDED in shape.blocks,
             has_arguments=any(_arguments(field) for each in (types or {}).values() for field in each.fields),
         ),
         *itertools.chain.from_iterable(
             [*texts.aliases(name), _object_class(name, (types or {})[name].fields, texts)] for name in known.objects
         ),
-        *texts.aliases(),
-        _signature_class(title, single.signature, texts),
-        _program_class(title, single.module_type.value, single.signature, texts),
+        *shape.blocks,
         *([adapter_class] if adapter_class else []),
         f'ADAPTER = {adapter_call}\nREQUEST = {_request(request)}\nSTATE = Path(__file__).with_name("program.json")',
-        *([_TYPED.format(title=title)] if _has_typed(known) else []),
+        *([shape.typed] if _has_typed(known) else []),
         _functions(known, outputs),
     ]
     return _join(blocks)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What depends on whether a program is one signature or a graph."""
+
+    texts: _Types
+    answers: Sequence[TypeExpr]
+    """Types that the model answers with."""
+    blocks: Sequence[str]
+    """The signatures' classes and the program's."""
+    typed: str
+    """The function that makes DSPy's inputs out of JSON, where JSON is not enough."""
+
+
+def _single(name: str, single: SingleProgram, known: ProgramTypes) -> _Shape:
+    title = "".join(part.capitalize() for part in name.split("-")) + "Signature"
+    while title in known.objects:
+        title += "_"
+    signature, texts = single.signature, _Types(known, known.fields)
+    blocks = [
+        *texts.aliases(),
+        _signature_class(title, signature, texts.of),
+        _program_class(title, single.module_type.value, signature, texts),
+    ]
+    answers = [known.fields[field.name] for field in signature.outputs]
+    return _Shape(texts, answers, blocks, _TYPED.format(title=title))
+
+
+def _graph(graph: GraphProgram | None, known: ProgramTypes) -> _Shape:
+    assert graph is not None and known.graph is not None  # code is refused at admission: api/unsupported.py
+    titles = graph_source.titles(graph, known.objects)
+    parsed = {
+        f"{title}.{field}": type_ for step, title in titles.items() for field, type_ in known.graph.fields[step].items()
+    }
+    texts = _Types(known, parsed | dict(known.graph.inputs))
+    blocks, answers = [], []
+    for step in known.graph.order:
+        if (asked := graph.nodes[step].predict) is not None:
+            of = functools.partial(texts.of, owner=titles[step])
+            blocks += [*texts.aliases(titles[step]), _signature_class(titles[step], asked.signature, of)]
+            answers += [known.graph.fields[step][field.name] for field in asked.signature.outputs]
+    blocks += [BOUNDED] if graph_source.repeats(graph) else []
+    blocks += texts.aliases()
+    blocks.append(graph_source.program_class(graph, known.graph.order, titles, texts.parameter))
+    return _Shape(texts, answers, blocks, _TYPED_GRAPH)
 
 
 _DOCSTRING = '''\
@@ -151,13 +203,19 @@ def typed(values: dict[str, Any]) -> dict[str, Any]:
             made[name] = dspy.History(messages=[typed(message) for message in made[name]["messages"]])
     return made'''
 
+_TYPED_GRAPH = '''\
+def typed(values: dict[str, Any]) -> dict[str, Any]:
+    """Inputs as DSPy takes them, out of JSON: an Image of its URL."""
+    types = Program.forward.__annotations__
+    return {name: dspy.Image(value) if types.get(name) is dspy.Image else value for name, value in values.items()}'''
+
 
 def _functions(types: ProgramTypes, outputs: list[TypeExpr]) -> str:
     """`load` and `main`; dates and objects come from JSON and go to JSON."""
     text = _FUNCTIONS
     if _has_typed(types):
         text = text.replace("(**options.inputs)", "(**typed(options.inputs))")
-    if any(_holds(type_, (Moment, Object)) for type_ in types.fields.values()):
+    if any(_holds(type_, (Moment, Object)) for type_ in types.every):
         # DSPy takes their JSON for them, and sends the same; its warning would be noise.
         text = text.replace("adapter=ADAPTER):", "adapter=ADAPTER, warn_on_type_mismatch=False):")
     if any(_holds(type_, Moment) for type_ in outputs):
@@ -230,12 +288,18 @@ def _adapter(adapter: Adapter | None, *, has_objects: bool) -> tuple[str, str]:
 
 
 def _imports(
-    texts: _Types, types: ProgramTypes, adapter_class: str, outputs: list[TypeExpr], *, has_arguments: bool
+    texts: _Types,
+    types: ProgramTypes,
+    adapter_class: str,
+    outputs: list[TypeExpr],
+    *,
+    repeats: bool,
+    has_arguments: bool,
 ) -> str:
-    typing_names = ["Any"] * bool(adapter_class or _has_typed(types)) + ["Literal"] * texts.use_literal
+    typing_names = ["Any"] * bool(adapter_class or repeats or _has_typed(types)) + ["Literal"] * texts.use_literal
     lines = ["import argparse"]
     lines += ["import datetime"] if reads_datetime(types) else []
-    lines += ["import json", "import os", "from pathlib import Path"]
+    lines += ["import json", *(["import logging"] if repeats else []), "import os", "from pathlib import Path"]
     lines += [f"from typing import {', '.join(typing_names)}"] if typing_names else []
     lines += ["", "import dspy"]
     pydantic_names = ["BaseModel", "ConfigDict"] if types.objects else []
@@ -249,27 +313,32 @@ def _imports(
 class _Types:
     """The types of all fields as source; long ones get a name. A field of a named type is known as `Type.field`."""
 
-    def __init__(self, types: ProgramTypes) -> None:
+    def __init__(self, types: ProgramTypes, fields: Mapping[str, TypeExpr]) -> None:
         self._parsed = {
             f"{object_.name}.{member.name}": member.type
             for object_ in types.objects.values()
             for member in object_.members
-        } | dict(types.fields)
+        } | dict(fields)
         self.use_literal = any("Literal[" in type_.render() for type_ in self._parsed.values())
         self.named: dict[str, str] = {}
         for field, type_ in self._parsed.items():
             text = type_.render(_SPELLED)
             owner, _, name = field.rpartition(".")
-            assigned = "Field(" if owner else "dspy.OutputField("
+            assigned = "Field(" if owner in types.objects else "dspy.OutputField("
             if len(text) > _LONG_TYPE or len(f"    {name}: {text} = {assigned}") > _WIDTH:
                 alias = (owner + "".join(part.capitalize() for part in name.split("_")))[:24] + "Type"
                 while alias in self.named.values() or alias in types.objects or alias in NAMES:
                     alias += "_"
                 self.named[field] = alias
 
-    def of(self, field: str) -> str:
+    def of(self, field: str, owner: str = "") -> str:
         """What stands behind the field's colon."""
+        field = f"{owner}.{field}" if owner else field
         return self.named.get(field) or self._parsed[field].render(_SPELLED)
+
+    def parameter(self, field: str) -> str:
+        """How `forward` declares it."""
+        return f"{field}: {self.of(field)}{' = None' * self.nullable(field)}"
 
     def nullable(self, field: str) -> bool:
         """Whether the field may be left out."""
@@ -334,9 +403,9 @@ def _arguments(field: TypeField) -> list[str]:
     return arguments
 
 
-def _signature_class(title: str, signature: Signature, types: _Types) -> str:
-    fields = [_field("Input", field, types) for field in signature.inputs]
-    fields += [_field("Output", field, types) for field in signature.outputs]
+def _signature_class(title: str, signature: Signature, type_of: Callable[[str], str]) -> str:
+    fields = [_field("Input", field, type_of) for field in signature.inputs]
+    fields += [_field("Output", field, type_of) for field in signature.outputs]
     docstring = _docstring(settled_instructions(signature.instructions))
     return f"class {title}(dspy.Signature):\n{_indented(docstring)}\n\n{_indented(chr(10).join(fields))}"
 
@@ -357,17 +426,16 @@ def _last_escaped(text: str) -> str:
     return f"{escaped(text[:-1])}\\x{ord(text[-1]):02x}"
 
 
-def _field(kind: str, field: SignatureField, types: _Types) -> str:
+def _field(kind: str, field: SignatureField, type_of: Callable[[str], str]) -> str:
     argument = f"desc={python_string(field.description)}" if field.description is not None else ""
-    opening = f"{field.name}: {types.of(field.name)} = dspy.{kind}Field("
+    opening = f"{field.name}: {type_of(field.name)} = dspy.{kind}Field("
     line = f"{opening}{argument})"
     return line if len(line) + 4 <= _WIDTH else f"{opening}\n    {argument}\n)"
 
 
 def _program_class(title: str, module: str, signature: Signature, types: _Types) -> str:
     names = [field.name for field in signature.inputs]
-    parameters = [f"{name}: {types.of(name)}{' = None' * types.nullable(name)}" for name in names]
-    forward = _call("def forward(", ["self", "*", *parameters], ") -> dspy.Prediction:", 4)
+    forward = _call("def forward(", ["self", "*", *map(types.parameter, names)], ") -> dspy.Prediction:", 4)
     result = _call("return self.predict(", [f"{name}={name}" for name in names], ")", 8)
     lines = ["def __init__(self) -> None:", "    super().__init__()", f"    self.predict = dspy.{module}({title})", ""]
     return "class Program(dspy.Module):\n" + _indented("\n".join([*lines, forward, _indented(result)]))

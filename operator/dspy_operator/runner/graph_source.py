@@ -1,0 +1,152 @@
+"""The class in `program.py` of a program that is a graph: each step is a line of `forward`, in the order in which they are done."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+
+from dspy_operator.api.graph import ITEM
+from dspy_operator.api.program import GraphProgram
+from dspy_operator.api.signature_types import python_string
+
+NAMES = frozenset({"bounded", "each", "inputs", ITEM})
+"""What the class calls something itself, and neither a step nor an input can be called."""
+MOST_CHARACTERS = 40
+"""Of a step's name: a longer one leaves no room in a line."""
+METHODS = frozenset(
+    ("completions", "copy", "from_completions", "get", "get_lm_usage", "inputs", "items", "keys", "labels")
+) | {"set_lm_usage", "toDict", "values", "with_inputs", "without"}
+"""Of dspy.Prediction: a field of that name is no attribute of it."""
+BOUNDED = '''\
+def bounded(step: str, items: list[Any], most: int) -> list[Any]:
+    """The first items of a list; where there are more, the log says so."""
+    if len(items) > most:
+        logging.getLogger(__name__).warning("%s: of %d items the first %d are taken", step, len(items), most)
+    return items[:most]'''
+_WIDTH = 120
+_INDENT = 8
+"""Of a statement in a method."""
+
+
+def titles(graph: GraphProgram, taken: Container[str]) -> dict[str, str]:
+    """Step that asks the model -> the name of its signature's class."""
+    found: dict[str, str] = {}
+    for name, node in sorted(graph.nodes.items()):
+        if node.predict is not None:
+            title = "".join(part.capitalize() for part in name.split("_")) + "Signature"
+            while title in taken or title in found.values():
+                title += "_"
+            found[name] = title
+    return found
+
+
+def repeats(graph: GraphProgram) -> bool:
+    """Whether a step is done for each item of a list."""
+    return any(node.for_each is not None for node in graph.nodes.values())
+
+
+def program_class(
+    graph: GraphProgram, order: Sequence[str], titles: Mapping[str, str], parameter: Callable[[str], str]
+) -> str:
+    """The class `Program`.
+
+    Args:
+        graph: as written, and without problems.
+        order: of the steps.
+        titles: step -> its signature's class.
+        parameter: input -> how `forward` declares it.
+    """
+    inits = []
+    for name in order:
+        if (step := graph.nodes[name].predict) is not None:
+            module = step.module.type if step.module else "Predict"
+            inits.append(f"self.{name} = {_laid(_Call(f'dspy.{module}(', [('', titles[name])]), before=len(name) + 8)}")
+    parameters = [("", "self"), ("", "*"), *(("", parameter(field.name)) for field in graph.inputs)]
+    header = (
+        _laid(_Call("def forward(", parameters), indent=4, after=len(" -> dspy.Prediction:")) + " -> dspy.Prediction:"
+    )
+    lines = [f"{name} = {_laid(_step(name, graph), before=len(name) + 3)}" for name in order]
+    outputs = [(name, _value(reference, graph)) for name, reference in sorted(graph.output.items())]
+    lines.append(f"return {_laid(_Call('dspy.Prediction(', outputs), before=len('return '))}")
+    init = textwrap.indent("\n".join(["super().__init__()", *inits]), " " * 4)
+    body = f"def __init__(self) -> None:\n{init}\n\n{header}\n" + textwrap.indent("\n".join(lines), " " * 4)
+    return "class Program(dspy.Module):\n" + textwrap.indent(body, " " * 4)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call; arguments are (keyword or "", value)."""
+
+    opening: str
+    arguments: Sequence[tuple[str, _Expression]]
+
+
+@dataclass(frozen=True)
+class _Each:
+    """A list made of another one."""
+
+    value: _Expression
+    name: str
+    items: _Expression
+
+
+_Expression = str | _Call | _Each
+
+
+def _step(name: str, graph: GraphProgram) -> _Expression:
+    node = graph.nodes[name]
+    assert node.predict is not None
+    fields = [field.name for field in node.predict.signature.inputs]
+    call = _Call(f"self.{name}(", [(field, _value(node.inputs[field], graph)) for field in fields])
+    if node.for_each is None:
+        return call
+    items = [("", python_string(name)), ("", _value(node.for_each, graph)), ("", str(node.max_items))]
+    return _Each(call, ITEM, _Call("bounded(", items))
+
+
+def _value(reference: str, graph: GraphProgram) -> _Expression:
+    owner, _, field = reference.partition(".")
+    if owner == ITEM:
+        return ITEM
+    if owner == "inputs":
+        return field
+    if graph.nodes[owner].for_each is None:
+        return _field(owner, field)
+    return _Each(_field("each", field), "each", owner)
+
+
+def _field(of: str, name: str) -> str:
+    return f'{of}["{name}"]' if name in METHODS else f"{of}.{name}"
+
+
+def _flat(expression: _Expression) -> str:
+    match expression:
+        case _Call(opening, arguments):
+            return (
+                opening + ", ".join(f"{key}={_flat(value)}" if key else _flat(value) for key, value in arguments) + ")"
+            )
+        case _Each(value, name, items):
+            return f"[{_flat(value)} for {name} in {_flat(items)}]"
+    return expression
+
+
+def _laid(expression: _Expression, *, indent: int = _INDENT, before: int = 0, after: int = 0) -> str:
+    """In one line where it fits, else broken as ruff does; `before` and `after` share its outer lines."""
+    flat = _flat(expression)
+    if indent + before + len(flat) + after <= _WIDTH:
+        return flat
+    match expression:
+        case _Call(opening, arguments):
+            lines = [
+                f"{key}=" * bool(key) + _laid(value, indent=indent + 4, before=len(key) + bool(key), after=1) + ","
+                for key, value in arguments
+            ]
+            return opening + "\n" + textwrap.indent("\n".join(lines), " " * 4) + "\n)"
+        case _Each(value, name, items):
+            body = flat[1:-1]
+            if indent + 4 + len(body) > _WIDTH:
+                source = _laid(items, indent=indent + 4, before=len(f"for {name} in "))
+                body = f"{_laid(value, indent=indent + 4)}\nfor {name} in {source}"
+            return "[\n" + textwrap.indent(body, " " * 4) + "\n]"
+    return expression
