@@ -52,7 +52,31 @@ class Mistake:
     arguments: tuple[str, ...] = ()
 
 
+A_GRAPH = {
+    "inputs": [{"name": "text", "type": "str"}],
+    "nodes": {
+        "verdict": {
+            "predict": {
+                "signature": {
+                    "instructions": "Classify.",
+                    "inputs": [{"name": "text", "type": "str"}],
+                    "outputs": [{"name": "label", "type": "str"}],
+                }
+            },
+            "inputs": {"text": "inputs.text"},
+        }
+    },
+    "output": {"label": "verdict.labels"},
+}
 MISTAKES = {
+    "an output of a graph leads nowhere": Mistake(
+        40,
+        "InvalidProgram",
+        "spec.program.graph.output.label",
+        '"verdict.labels" does not exist; allowed: verdict.label',
+        "label: verdict.labels",
+        {"program": {"program": {"type": "Graph", "graph": A_GRAPH}}},
+    ),
     "the ConfigMap of the rows is absent": Mistake(
         41,
         "DatasetNotFound",

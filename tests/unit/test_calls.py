@@ -11,6 +11,7 @@ from dspy_operator.api.program import Program
 from dspy_operator.contract.calls import Calls, row_calls
 from dspy_operator.runner.optimizers import OPTIMIZERS
 from dspy_operator.runner.optimizers.shape import Sizes
+from tests.unit.graphs import SUMMARIES
 
 SIGNATURE = {
     "instructions": "Classify.",
@@ -23,6 +24,7 @@ COSTS: dict[str, tuple[dict[str, Any], Calls]] = {
         {"type": "Single", "single": {"signature": SIGNATURE, "module": {"type": "ChainOfThought"}}},
         Calls(1, 1),
     ),
+    "a graph": ({"type": "Graph", "graph": SUMMARIES}, Calls(4, 5)),
 }
 
 

@@ -35,12 +35,13 @@ _TEXT = Scalar("str")
 class Graph:
     """What a graph means. Where there are problems, only they count."""
 
+    written: GraphProgram
     order: tuple[str, ...]
     """The nodes, each after those whose outputs it takes; among equals by name, since a cluster keeps no order."""
     inputs: Mapping[str, TypeExpr]
     """Of the program."""
     outputs: Mapping[str, TypeExpr]
-    """Of the program, by name."""
+    """Of the program, by name: a cluster keeps no order of a map."""
     fields: Mapping[str, Mapping[str, TypeExpr]]
     """Node that asks the model -> the fields of its signature: the inputs, then the outputs."""
     problems: tuple[Problem, ...]
@@ -83,6 +84,14 @@ def fits(found: TypeExpr, wanted: TypeExpr) -> bool:
     return found == wanted
 
 
+_Fields = dict[str, TypeExpr | None]
+"""None: the type is wrong, which is told where it is written, or not known here."""
+
+
+def _right(fields: _Fields) -> dict[str, TypeExpr]:
+    return {name: type_ for name, type_ in fields.items() if type_ is not None}
+
+
 class _Reader:
     def __init__(self, graph: GraphProgram, objects: Mapping[str, Object]) -> None:
         self._graph = graph
@@ -90,8 +99,8 @@ class _Reader:
         self._problems: list[Problem] = []
         self._nodes = dict(sorted(graph.nodes.items()))
         self._inputs = dict(self._parsed((*GRAPH, "inputs"), graph.inputs, outputs=False))
-        self._takes: dict[str, dict[str, TypeExpr]] = {}
-        self._gives: dict[str, dict[str, TypeExpr]] = {}
+        self._takes: dict[str, _Fields] = {}
+        self._gives: dict[str, _Fields] = {}
 
     def read(self) -> Graph:
         self._check_inputs()
@@ -103,31 +112,34 @@ class _Reader:
         order = self._order()
         self._check_use()
         fields = {
-            name: self._takes[name] | self._gives[name] for name in self._nodes if self._nodes[name].predict is not None
+            name: _right(self._takes[name] | self._gives[name])
+            for name, node in self._nodes.items()
+            if node.predict is not None
         }
-        return Graph(order, self._inputs, outputs, fields, tuple(self._problems))
+        return Graph(self._graph, order, _right(self._inputs), outputs, fields, tuple(self._problems))
 
     def _say(self, path: tuple[str | int, ...], message: str) -> None:
         self._problems.append(Problem(path, message))
 
     def _parsed(
         self, path: tuple[str | int, ...], fields: list[SignatureField], *, outputs: bool
-    ) -> Iterator[tuple[str, TypeExpr]]:
+    ) -> Iterator[tuple[str, TypeExpr | None]]:
         for index, field in enumerate(fields):
             at = (*path, index, "type")
+            type_: TypeExpr | None = None
             try:
                 type_ = parse_type(field.type, self._objects)
             except TypeSyntaxError as error:
                 self._say(at, error.message)
-                continue
             if isinstance(type_, History):
                 self._say(
                     at, '"History" at 0 is for a program of type Single: its turns hold the fields of one signature'
                 )
+                type_ = None
             elif outputs and isinstance(type_, Image):
                 self._say(at, '"Image" at 0 is for inputs only: no model answers with one')
-            else:
-                yield field.name, type_
+                type_ = None
+            yield field.name, type_
 
     def _check_inputs(self) -> None:
         names = [field.name for field in self._graph.inputs]
@@ -137,7 +149,7 @@ class _Reader:
             elif name in self._nodes:
                 self._say((*GRAPH, "nodes", name), f'"{name}" is an input; a node needs a name of its own')
 
-    def _ends(self, name: str, node: GraphNode) -> tuple[dict[str, TypeExpr], dict[str, TypeExpr]]:
+    def _ends(self, name: str, node: GraphNode) -> tuple[_Fields, _Fields]:
         """What one doing of a node takes and gives."""
         if node.predict is None:
             return {QUERY: _TEXT}, {PASSAGES: ListOf(_TEXT)}
@@ -145,16 +157,18 @@ class _Reader:
         takes = dict(self._parsed((*path, "inputs"), signature.inputs, outputs=False))
         return takes, dict(self._parsed((*path, "outputs"), signature.outputs, outputs=True))
 
-    def _offered(self, name: str) -> dict[str, TypeExpr]:
+    def _offered(self, name: str) -> _Fields:
         """What others may take of a node: a repeated one gives lists."""
         node, gives = self._nodes[name], self._gives[name]
         if node.predict is not None and node.predict.module and node.predict.module.type == "ChainOfThought":
-            gives = {"reasoning": _TEXT} | gives
-        return {field: ListOf(type_) for field, type_ in gives.items()} if node.for_each else gives
+            gives = {"reasoning": _TEXT, **gives}
+        if node.for_each is None:
+            return gives
+        return {field: ListOf(type_) if type_ is not None else None for field, type_ in gives.items()}
 
-    def _known(self, *, but: str | None = None, item: bool = False) -> dict[str, TypeExpr | None]:
-        """Everything that can be referred to; None is an item, whose type its node knows."""
-        known: dict[str, TypeExpr | None] = {f"inputs.{name}": type_ for name, type_ in self._inputs.items()}
+    def _known(self, *, but: str | None = None, item: bool = False) -> _Fields:
+        """Everything that can be referred to; of an item only its node knows the type."""
+        known: _Fields = {f"inputs.{name}": type_ for name, type_ in self._inputs.items()}
         for name in self._nodes:
             if name != but:
                 known |= {f"{name}.{field}": type_ for field, type_ in self._offered(name).items()}
@@ -195,7 +209,7 @@ class _Reader:
         self,
         path: tuple[str | int, ...],
         reference: str,
-        known: Mapping[str, TypeExpr | None],
+        known: _Fields,
         wanted: TypeExpr | None,
         item: TypeExpr | None,
     ) -> None:

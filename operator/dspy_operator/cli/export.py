@@ -80,8 +80,8 @@ def export(revision: Revision, target: Target) -> str:
     Raises:
         RunFailed: InvalidManifest where the format cannot hold the prompt, saying which part.
     """
-    if len(revision.prompts["predictors"]) != 1:
-        raise _cannot(revision, target, "it has several predictors; its program.py runs with DSPy")
+    if "output" in revision.prompts:
+        raise _cannot(revision, target, "it is a graph and not one prompt; its program.py runs with DSPy")
     (predictor,) = revision.prompts["predictors"].values()
     for name, spec in predictor["inputs"].items():
         if spec["render"] not in _RENDERED:

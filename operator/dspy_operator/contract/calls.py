@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from dspy_operator.api.metric import Metric
-from dspy_operator.api.program import Program
+from dspy_operator.api.program import GraphNode, Program
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,22 @@ class Calls:
         return Calls(self.usual + other.usual, self.most + other.most)
 
 
+NONE = Calls(0, 0)
 ONE = Calls(1, 1)
 
 
 def row_calls(program: Program) -> Calls:
     """Calls in the task role for one answer of a program to one row, what its modules ask by themselves included."""
+    if program.graph is not None:
+        return sum((_times(node) for node in program.graph.nodes.values() if node.predict is not None), NONE)
     assert program.single is not None
     return ONE
+
+
+def _times(node: GraphNode) -> Calls:
+    """How often a step asks. Of a repeated one half of the most is usual: how long lists are is not known before."""
+    most = node.max_items or 1
+    return Calls(math.ceil(most / 2), most)
 
 
 def scored_row_calls(program: Program, metric: Metric) -> Calls:

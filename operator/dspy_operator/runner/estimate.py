@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
+from dspy_operator.api.object_types import program_types
 from dspy_operator.contract.documents import Estimate
 from dspy_operator.contract.runspec import RunSpec
+from dspy_operator.runner.graph_prompts import CannotBeWalked, walk
 from dspy_operator.runner.optimizers.shape import Counts
 from dspy_operator.runner.prepare import Prepared
+from dspy_operator.runner.prompts import step_answers
 from dspy_operator.runner.spend import Tokens, price
 from dspy_operator.runner.values import for_dspy
 
@@ -57,14 +61,20 @@ def _characters(content: str | list[dict[str, Any]]) -> int:
 
 
 def prompt_tokens(spec: RunSpec, prepared: Prepared) -> int:
-    """Mean tokens of the program's rendered prompt over a few rows."""
-    rows = [*prepared.parts.dev[:5], *prepared.parts.test[:5]]
-    characters = 0
-    module = prepared.program.fresh()
-    for row in rows:
+    """Mean tokens of one call of the program, rendered for a few rows."""
+    module, adapter = prepared.program.fresh(), prepared.program.adapter
+    graph = program_types(spec.program.program, spec.program.types).graph
+    sent: list[list[dict[str, Any]]] = []
+    for row in [*prepared.parts.dev[:5], *prepared.parts.test[:5]]:
+        if graph is not None:
+            with suppress(CannotBeWalked):
+                sent += [
+                    step["messages"] for step in walk(module, graph, row.inputs, row.outputs, step_answers(adapter))[0]
+                ]
+            continue
         for predictor in module.predictors():
             inputs = {name: row.inputs[name] for name in predictor.signature.input_fields if name in row.inputs}
             inputs = for_dspy(predictor.signature.input_fields, inputs)
-            messages = prepared.program.adapter.format(predictor.signature, demos=predictor.demos, inputs=inputs)
-            characters += sum(_characters(message["content"]) for message in messages)
-    return max(1, characters // max(1, len(rows)) // CHARACTERS_PER_TOKEN)
+            sent.append(adapter.format(predictor.signature, demos=predictor.demos, inputs=inputs))
+    characters = sum(_characters(message["content"]) for messages in sent for message in messages)
+    return max(1, characters // max(1, len(sent)) // CHARACTERS_PER_TOKEN)

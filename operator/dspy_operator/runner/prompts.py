@@ -17,7 +17,9 @@ from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER
 from dspy.utils.exceptions import AdapterParseError
 from pydantic import TypeAdapter
 
+from dspy_operator.api.graph import Graph
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
+from dspy_operator.runner import graph_prompts
 from dspy_operator.runner.values import for_dspy, plain
 
 FORMAT = "dspy-operator.io/prompts/v1"
@@ -66,6 +68,7 @@ def prompts_document(
     adapter_spec: Adapter | None,
     request: SamplingRequest,
     vectors_rows: Sequence[tuple[Mapping[str, object], Mapping[str, object]]] | None,
+    graph: Graph | None = None,
 ) -> dict[str, Any]:
     """The content of `prompts.json`; no model, no URL, nothing random.
 
@@ -75,31 +78,53 @@ def prompts_document(
         adapter_spec: what it was made from; None means Chat.
         request: how the target samples.
         vectors_rows: (inputs, outputs) of dev rows in the order of their digests; None where rows must not be exported.
+        graph: what a program of type Graph means.
     """
     kind = adapter_spec.type if adapter_spec else "Chat"
     predictors = dict(module.named_predictors())
-    ((name, only),) = predictors.items()  # a Single program has one
-    inputs, outputs = list(only.signature.input_fields), list(only.signature.output_fields)
     document: dict[str, Any] = {
         "format": FORMAT,
-        "wiring": [{"predictor": name, "inputs": {field: field for field in inputs}, "outputs": outputs}],
-        "predictors": {name: _predictor(only, adapter)},
+        **(_wiring(predictors) if graph is None else graph_prompts.wiring(graph, list(predictors))),
+        "predictors": {name: _predictor(predictor, adapter) for name, predictor in predictors.items()},
         "request": {"temperature": "0", **request.document()},
         "answer": {"type": kind, **(_CHAT_RULES if kind == "Chat" else _JSON_RULES)},
-        "rules": _rules(only),
+        "rules": _rules([*predictors.values()]) | (graph_prompts.rules(graph) if graph is not None else {}),
     }
     if vectors_rows is None:
         return {**document, "vectors": None, "note": "dataset.exportRows is false: no vectors, since they copy rows"}
+    if graph is not None:
+        return {**document, **graph_prompts.walked(module, graph, vectors_rows, step_answers(adapter))}
+    ((name, only),) = predictors.items()
     vectors = [vector for row in vectors_rows if (vector := _vector(name, only, adapter, *row))][:VECTORS]
     if not vectors:
         return {**document, "vectors": None, "note": "no row labels every output: no vectors"}
     return {**document, "vectors": vectors}
 
 
-def _rules(predictor: dspy.Predict) -> dict[str, dict[str, str]]:
-    """How values are written and read; of rare types only where the signature has one."""
-    inputs = [field.annotation for field in predictor.signature.input_fields.values()]
-    outputs = [field.annotation for field in predictor.signature.output_fields.values()]
+def _wiring(predictors: Mapping[str, dspy.Predict]) -> dict[str, Any]:
+    """Of a program of one predictor: what goes in goes to it, and what it gives comes out."""
+    ((name, only),) = predictors.items()
+    inputs = {field: field for field in only.signature.input_fields}
+    return {"wiring": [{"predictor": name, "inputs": inputs, "outputs": list(only.signature.output_fields)}]}
+
+
+def step_answers(adapter: dspy.Adapter) -> graph_prompts.Answer:
+    """For a walk through a graph: a step's vector, and what the adapter reads out of its answer."""
+
+    def answer(
+        name: str, predictor: dspy.Predict, inputs: Mapping[str, object], outputs: Mapping[str, object]
+    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        if (vector := _vector(name, predictor, adapter, inputs, outputs)) is None:
+            return None
+        return vector, adapter.parse(predictor.signature, vector["response"])
+
+    return answer
+
+
+def _rules(predictors: Sequence[dspy.Predict]) -> dict[str, dict[str, str]]:
+    """How values are written and read; of rare types only where a signature has one."""
+    inputs = [field.annotation for each in predictors for field in each.signature.input_fields.values()]
+    outputs = [field.annotation for each in predictors for field in each.signature.output_fields.values()]
     render, parse = dict(_RENDER_RULES), dict(_PARSE_RULES)
     if dspy.Image in inputs:
         render["image"] = _IMAGE_RULE

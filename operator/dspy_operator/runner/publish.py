@@ -13,6 +13,7 @@ from typing import Any
 import zstandard
 
 from dspy_operator import __version__
+from dspy_operator.api.object_types import program_types
 from dspy_operator.api.promptprogram import SamplingRequest
 from dspy_operator.contract.canonical import dataset_digest
 from dspy_operator.contract.digests import revision_digest
@@ -50,7 +51,12 @@ def revision_of(spec: RunSpec, prepared: Prepared, state: Mapping[str, Any]) -> 
     rows = sorted(prepared.parts.dev, key=lambda row: row.digest)[:VECTORS]
     vectors = [(row.inputs, row.outputs) for row in rows] if spec.dataset.export_rows else None
     prompts = prompts_document(
-        module, prepared.program.adapter, spec.program.adapter, spec.program.request or SamplingRequest(), vectors
+        module,
+        prepared.program.adapter,
+        spec.program.adapter,
+        spec.program.request or SamplingRequest(),
+        vectors,
+        program_types(spec.program.program, spec.program.types).graph,
     )
     return Revision(prepared.program.source.encode(), program_json_bytes(module), document_bytes(prompts))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -12,12 +13,12 @@ from pydantic import BaseModel
 from dspy_operator.api.signature_types import iso
 
 
-def input_fields(program: Any) -> dict[str, Any]:
-    """The input fields of a module's predictors by name; what a module is called with is among them."""
-    fields: dict[str, Any] = {}
-    for predictor in program.predictors():
-        fields = dict(predictor.signature.input_fields) | fields
-    return fields
+def input_fields(program: Any) -> Mapping[str, Any]:
+    """What a module is called with: the parameters of its `forward`, by name, each with its annotation."""
+    # Of the class: DSPy warns of whoever looks at an instance's.
+    parameters = dict(inspect.signature(type(program).forward).parameters)
+    del parameters["self"]
+    return parameters
 
 
 def for_dspy(fields: Mapping[str, Any], values: Mapping[str, object]) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def for_dspy(fields: Mapping[str, Any], values: Mapping[str, object]) -> dict[st
     Dates and objects stay JSON: the message is the same, and a trace reads better.
 
     Args:
-        fields: input fields of a dspy.Signature, or of several.
+        fields: what has an annotation: input fields of a dspy.Signature, or `input_fields` of a module.
         values: field -> JSON, as the types of the signature coerced it.
     """
     made = dict(values)
