@@ -22,6 +22,7 @@ from dspy_operator.api.unsupported import NOT_YET
 from dspy_operator.contract.resolve import Surroundings, resolve
 from dspy_operator.contract.runspec import Paths, Start
 from dspy_operator.controllers.optimizationrun.inputs import start_revision
+from tests.unit.graphs import SUMMARIES
 from tests.unit.written import a_program, a_run, an_endpoint, changed
 
 _OPENAI = {"baseURL": "http://models.example/v1"}
@@ -221,7 +222,23 @@ PROGRAM_FIELDS: dict[str, Other] = {
         )
     },
 }
-ALONE = {"program.type": "Single is all there is", "adapter.type": "Chat is no adapter at all: see below"}
+_STEP = "program.graph.nodes.predict"
+_WIRED = {"program": {"type": "Graph", "graph": SUMMARIES}}
+GRAPH_FIELDS: dict[str, Any] = {
+    **{
+        f"{side}.{field}": value
+        for side in ("program.graph.inputs", f"{_STEP}.signature.inputs", f"{_STEP}.signature.outputs")
+        for field, value in (("name", "other"), ("type", "int"), ("description", "What it is."))
+    },
+    f"{_STEP}.signature.instructions": "Other.",
+    f"{_STEP}.module.type": "ChainOfThought",
+    "program.graph.nodes.inputs": {"topic": "topic.topic", "paper": "inputs.question"},
+    "program.graph.nodes.forEach": "inputs.others",
+    "program.graph.nodes.maxItems": 2,
+    "program.graph.output": {"answer": "answer.answer"},
+}
+PROGRAM_FIELDS |= {path: (_WIRED, value) for path, value in GRAPH_FIELDS.items()}
+ALONE = {"program.type": "another type is another member", "adapter.type": "Chat is no adapter at all: see below"}
 
 
 @pytest.mark.parametrize("path", list(RUN_FIELDS))
@@ -235,7 +252,11 @@ def test_every_input_field_of_a_run_moves_it(path: str) -> None:
 def test_every_input_field_of_a_program_moves_it(path: str) -> None:
     base, value = PROGRAM_FIELDS[path]
     before = a_program(base)
-    at = re.sub(r"\b(inputs|outputs|parts)\.", r"\1.0.", path).replace("types.fields.", "types.Line.fields.0.")
+    at = (
+        re.sub(r"\b(inputs|outputs|parts)\.", r"\1.0.", path)
+        .replace("types.fields.", "types.Line.fields.0.")
+        .replace("nodes.", "nodes.note.")
+    )
     assert digest(program=changed(before, f"spec.{at}", value)) != digest(program=before)
 
 

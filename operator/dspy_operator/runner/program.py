@@ -30,6 +30,9 @@ _SHADOWED = frozenset({"str", "int", "float", "bool", "list", "dict", "dspy"})
 _SIGNATURE_OWN = frozenset({"fields", "input_fields", "output_fields", "instructions", "signature"})
 """Attributes of every dspy.Signature class; a field of that name hides them, and DSPy fails."""
 
+_MODULE_OWN = frozenset({*dir(dspy.Module), "callbacks", "forward", "history"})
+"""Attributes of every dspy.Module."""
+
 
 @dataclass(frozen=True)
 class LoadedProgram:
@@ -115,7 +118,7 @@ def _check_names(graph: GraphProgram, shadowed: Set[str]) -> Iterator[Problem]:
         place = (*GRAPH, "nodes", name)
         if name in taken:
             yield Problem(place, f'"{name}" cannot be a node: program.py uses it')
-        elif name.startswith("_") or name == "forward" or hasattr(dspy.Module(), name):
+        elif name.startswith("_") or name in _MODULE_OWN:
             yield Problem(place, f'"{name}" cannot be a node: DSPy uses it')
         elif len(name) > graph_source.MOST_CHARACTERS:
             most = graph_source.MOST_CHARACTERS
