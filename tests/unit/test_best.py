@@ -30,6 +30,20 @@ def test_a_tie_stays_with_the_first() -> None:
     assert best.scores == {"baseline": 25, "other": 25, "better": 50}
 
 
+def test_the_three_that_lead_are_kept_best_first_and_ties_by_their_order() -> None:
+    best = Best()
+    for hashed, scores in {
+        "a": (1, 0, 0, 0),
+        "b": (1, 1, 0, 0),
+        "c": (0, 0, 0, 0),
+        "d": (0, 1, 1, 0),
+        "e": (1, 1, 1, 0),
+    }.items():
+        offered(best, hashed, *scores)
+    offered(best, "b", 1, 1, 1, 1)  # again: what it was scored first counts
+    assert [each.hash for each in best.leading] == ["e", "b", "d"]
+
+
 def test_a_part_is_compared_with_the_baseline_on_the_same_rows() -> None:
     best = Best()
     offered(best, "baseline", 1, 1, 0, 0)

@@ -249,6 +249,15 @@ def test_exactly_two_percent_failed_is_still_allowed() -> None:
     assert not judged(won=20, failed_examples=3).promote
 
 
+def test_means_of_repeats_are_tested_by_rows_and_their_answers_may_fail() -> None:
+    ours, theirs = [1.0] * 8 + [2 / 3] * 52, [2 / 3] * 8 + [2 / 3] * 52
+    verdict = judge(ours, theirs, a_gate(), 0, failed_examples=3, total=180, repeats=3)
+    assert verdict.method is Method.SIGN_FLIP and verdict.p == 1 / 2**8
+    assert verdict.why.startswith("+4.44 points on 60 rows asked 3 times (8 won, 0 lost), p = 0.00391 ")
+    assert verdict.passed, "3 of 180 answers are not too many, of 60 rows they would be"
+    assert not judge(ours, theirs, a_gate(), 0, failed_examples=4, total=180, repeats=3).passed
+
+
 def test_exactly_min_improvement_is_enough() -> None:
     assert judged(rows=150, won=15, gate=a_gate(min_improvement="10.0")).promote
     graded = judge([0.1] * 100, [0.0] * 100, a_gate(min_improvement="10"), 0)

@@ -150,6 +150,7 @@ RUN_FIELDS: dict[str, Other] = {
     "goal.score": ({"optimizer.type": "GEPA", "goal": {"patience": 5}}, "90"),
     "goal.patience": ({"optimizer.type": "GEPA", "goal": {"score": "90"}}, 5),
     "seed": ({}, 1),
+    "repeats": ({"endpoints.task": {"name": "qwen", "request": {"temperature": "0.5"}}}, 5),
     "mode": ({}, "Estimate"),
 }
 _SIGNATURE = "program.single.signature"
@@ -309,6 +310,7 @@ def test_a_default_that_is_spelled_out_does_not_move_it(run: dict[str, Any]) -> 
             spelled = changed(spelled, path, value)
     spelled = changed(spelled, "spec.mode", "Run")
     spelled = changed(spelled, "spec.startFrom", {"type": "Baseline"})
+    spelled = changed(spelled, "spec.repeats", 3)  # above temperature 0; at 0 no number counts
     if "seed" not in run["spec"]:
         spelled = changed(spelled, "spec.seed", 0)
     assert digest(spelled) == digest(run)
@@ -331,7 +333,7 @@ def test_what_is_no_input_does_not_move_it(run: dict[str, Any], calls: int, conc
 def test_the_classes_of_a_runs_fields_are_those_that_its_users_were_promised() -> None:
     promised = {
         FieldClass.IMMUTABLE: "programRef",
-        FieldClass.INPUT: "optimizer endpoints startFrom seed goal mode",
+        FieldClass.INPUT: "optimizer endpoints startFrom seed goal mode repeats",
         FieldClass.LIVE: "budget concurrency stop",
         FieldClass.EXECUTION: "podTemplate journal deadlines retries priorityClassName",
         FieldClass.CONTROL: "suspend rerun readyWhen cleanup ttlAfterFinished reuse",

@@ -224,6 +224,21 @@ def test_a_key_is_released_when_its_thread_dies(tmp_path: Path, wire: Wire) -> N
         assert wire.requests == made.usage().calls == 2
 
 
+@pytest.mark.parametrize(("temperature", "want"), [("0", 1), ("0.7", 3)])
+def test_a_repeat_is_another_answer_where_the_model_samples(
+    tmp_path: Path, wire: Wire, temperature: str, want: int
+) -> None:
+    wire.behaves = lambda ordinal, text: f"answer {ordinal}"
+    endpoints: Mapping[Role, Endpoint] = {"task": an_endpoint(request={"temperature": temperature})}
+    for _ in range(2):  # the second time all is replayed
+        with a_ledger(tmp_path, endpoints=endpoints) as made:
+            epoch = made.open_epoch("judge")
+            found = [made.lm("task", epoch, repeat=repeat)("hello") for repeat in (0, 1, 2, 1)]
+        assert len({text for (text,) in found}) == want
+        assert found[3] == found[1]
+        assert wire.requests == want
+
+
 # Ends
 
 

@@ -70,7 +70,7 @@ def test_metadata_and_status_belong_to_kubernetes() -> None:
             [
                 "spec.concurency: unknown field; allowed: "
                 "budget, cleanup, concurrency, deadlines, endpoints, goal, journal, mode, optimizer, podTemplate, "
-                "priorityClassName, programRef, readyWhen, rerun, retries, reuse, seed, startFrom, stop, "
+                "priorityClassName, programRef, readyWhen, repeats, rerun, retries, reuse, seed, startFrom, stop, "
                 "suspend, ttlAfterFinished"
             ],
             id="an unknown field",
@@ -81,7 +81,7 @@ def test_metadata_and_status_belong_to_kubernetes() -> None:
             [
                 "spec.program_ref: unknown field; allowed: "
                 "budget, cleanup, concurrency, deadlines, endpoints, goal, journal, mode, optimizer, podTemplate, "
-                "priorityClassName, programRef, readyWhen, rerun, retries, reuse, seed, startFrom, stop, "
+                "priorityClassName, programRef, readyWhen, repeats, rerun, retries, reuse, seed, startFrom, stop, "
                 "suspend, ttlAfterFinished"
             ],
             id="Python's own spelling is no second one",

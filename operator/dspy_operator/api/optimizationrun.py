@@ -759,6 +759,14 @@ class OptimizationRunSpec(ApiModel):
     )
     goal: Goal | None = spec_field(INPUT, "When it may stop early; unset means not before its end.", default=None)
     seed: int | None = spec_field(INPUT, "Seed of everything random; unset means 0.", default=None, ge=0, le=2**31 - 1)
+    repeats: int | None = spec_field(
+        INPUT,
+        "Answers to each row where the task model samples: each program's mean is judged, and the best are asked anew before one is "
+        "chosen; 1 asks once. At temperature 0 a row is asked once. Unset means 3.",
+        default=None,
+        ge=1,
+        le=16,
+    )
     budget: Budget = spec_field(
         LIVE, "What the run may spend in its whole life, over all tries; at least one of calls, tokens, cost."
     )

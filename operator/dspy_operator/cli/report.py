@@ -23,7 +23,13 @@ from dspy_operator.contract.exits import Reason, RunFailed
 MOST_ROWS = 2000
 """A browser takes more, but nobody reads them: those that changed or failed come first."""
 _FAILED = ("parse", "truncated", "request")
-_DEV = {"devBaseline": "baseline", "devIncumbent": "incumbent", "devBest": "best"}
+_DEV = {
+    "devBaseline": "baseline",
+    "devIncumbent": "incumbent",
+    "devStart": "started from",
+    "devBest": "best",
+    "devAgain": "chosen, asked anew",
+}
 _HTML = Path(__file__).with_name("html")
 
 
@@ -151,6 +157,7 @@ def _scores(found: Mapping[str, Any], arms: Sequence[str]) -> Iterator[dict[str,
             "interval": intervals.of_mean(by_row) if by_row else None,
             "macro": score.get("macroF1", {}),
             "rows": score["rows"],
+            "repeats": score.get("repeats", 1),
             "unreadable": score.get("unreadable", 0),
             "failed": score.get("failed", 0),
         }
@@ -287,9 +294,10 @@ def _place(row: Mapping[str, Any]) -> tuple[bool, int]:
 def _row(row: Mapping[str, Any], arms: Sequence[str], reference: str) -> dict[str, Any]:
     answers, candidate = row["arms"], row["arms"].get("candidate")
     change = ""
-    if candidate is not None and reference in answers and candidate["score"] != answers[reference]["score"]:
+    of_test = row["split"] == "test"
+    if of_test and candidate is not None and reference in answers and candidate["score"] != answers[reference]["score"]:
         change = "gained" if candidate["score"] > answers[reference]["score"] else "lost"
-    kinds = ["test" if row["split"] == "test" else "dev", *([change] if change else [])]
+    kinds = ["test" if of_test else "dev", *([change] if change else [])]
     if candidate is not None:
         kinds += ["wrong"] * (candidate["score"] < 1) + ["failed"] * (candidate["class"] in _FAILED)
     return {
@@ -304,11 +312,13 @@ def _row(row: Mapping[str, Any], arms: Sequence[str], reference: str) -> dict[st
 
 
 def _answer(answer: Mapping[str, Any]) -> dict[str, Any]:
-    took = ""
+    took, outputs = "", _texts(answer.get("outputs", {}))
+    for number, each in enumerate(answer.get("answers", ()), start=1):
+        outputs |= {f"{name} {number}": text for name, text in _texts(each["outputs"]).items()}
     if "inputTokens" in answer:
         took = f"{answer['inputTokens']:,} + {answer['outputTokens']:,} tokens, {answer['seconds']:.2f} s"
     return {
-        "outputs": _texts(answer.get("outputs", {})),
+        "outputs": outputs,
         "score": answer["score"],
         "kind": answer["class"],
         "failed": answer["class"] in _FAILED,

@@ -56,6 +56,7 @@ def input_digest(
     endpoints: Mapping[str, tuple[str, SamplingRequest | None]],
     goal: Goal | None = None,
     start: str | None = None,
+    repeats: int | None = None,
 ) -> str:
     """Digest of one attempt's inputs.
 
@@ -67,6 +68,7 @@ def input_digest(
         dataset: its digest, as `validate` saw the rows.
         endpoints: role -> (model name, sampling request). Neither URL nor model digest counts: they are where and how, not what.
         start: digest of the revision that the optimizer begins with; None for the baseline.
+        repeats: answers to each row, where another number was written than what unset means.
     """
     parts: dict[str, Any] = {"optimizer": {"type": optimizer.type}, "program": program, "dataset": dataset}
     if options := _deviations(optimizer.options):
@@ -79,6 +81,8 @@ def input_digest(
         parts["startFrom"] = start
     if goal is not None:
         parts["goal"] = {name: _settled(value) for name, value in goal.document().items()}
+    if repeats is not None:
+        parts["repeats"] = repeats
     parts["endpoints"] = {
         role: {"model": model} | ({"request": sampling} if (sampling := _sampling(request, role)) else {})
         for role, (model, request) in endpoints.items()

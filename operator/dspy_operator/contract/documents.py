@@ -24,6 +24,8 @@ class Score(Document):
     """Rows whose request failed for good; they count as 0."""
     unreadable: int = 0
     """Rows whose answer did not fit the adapter; they count as 0."""
+    repeats: int = 1
+    """Answers to each row; where there are several, `failed` and `unreadable` count answers."""
     macro_f1: dict[str, float] | None = None
     """Output -> mean F1 of its classes, 0 to 100; on test, of outputs of type Literal that ExactMatch compares."""
 
@@ -117,7 +119,7 @@ class Result(Document):
     path: str | None = None
     dataset: DatasetReport | None = None
     scores: dict[str, Score] = {}
-    """baseline, incumbent, candidate on test; devBaseline, devBest on the rows the optimizer scored."""
+    """baseline, incumbent, candidate on test; devBaseline, devBest on the rows the optimizer scored; devAgain the chosen one on them, asked anew."""
     gate: GateReport | None = None
     usage: Usage = Usage()
     usage_by_role: dict[str, Usage] = {}

@@ -132,6 +132,7 @@ def judge(
     *,
     failed_examples: int = 0,
     total: int | None = None,
+    repeats: int = 1,
 ) -> Verdict:
     """Decide about a candidate; the same scores always give the same verdict.
 
@@ -141,7 +142,8 @@ def judge(
         gate: mode, alpha and minImprovement.
         looks_before: how often this test set was looked at before.
         failed_examples: rows without an answer, in the arm that has more of them.
-        total: rows that were asked; unset means the test rows.
+        total: answers that were asked for; unset means one of each test row.
+        repeats: answers that each score is the mean of.
     Raises:
         ValueError: no rows, rows that do not pair up, or a score outside 0 to 1.
     """
@@ -175,7 +177,8 @@ def judge(
         passed, end = True, f"passed, and waits for a person, since {too_few}"
     else:
         passed, promote, end = True, True, "promoted"
-    found = f"{_points(delta, '+')} points on {rows} rows ({won} won, {lost} lost)"
+    asked = f" asked {repeats} times" if repeats > 1 else ""
+    found = f"{_points(delta, '+')} points on {rows} rows{asked} ({won} won, {lost} lost)"
     return Verdict(
         p=p,
         alpha=alpha_k,

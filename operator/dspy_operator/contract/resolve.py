@@ -12,6 +12,7 @@ from dspy_operator.api.optimizationrun import Budget, RoleEndpoint
 from dspy_operator.api.promptprogram import EndpointRef, SamplingRequest
 from dspy_operator.contract.digests import input_digest, program_digest
 from dspy_operator.contract.exits import Reason, RunFailed
+from dspy_operator.contract.repeats import repeats_of
 from dspy_operator.contract.runspec import (
     Control,
     DatasetPart,
@@ -84,6 +85,8 @@ def resolve(
     )
     promotion = program.spec.promotion
     part = program_part(program)
+    sampling = resolved["task"].request
+    repeats = repeats_of(run.spec.repeats, sampling)
     return RunSpec(
         run=identity,
         mode=run.spec.mode or "Run",
@@ -96,6 +99,7 @@ def resolve(
             endpoints={role: (endpoint.model, endpoint.request) for role, endpoint in resolved.items()},
             goal=run.spec.goal,
             start=around.start.digest if around.start else None,
+            repeats=repeats if repeats != repeats_of(None, sampling) else None,
         ),
         seed=run.spec.seed or 0,
         program=part,
@@ -114,6 +118,7 @@ def resolve(
             alpha=(promotion.alpha if promotion else None) or "0.05",
             min_improvement=(promotion.min_improvement if promotion else None) or "0",
         ),
+        repeats=repeats,
         paths=around.paths,
     )
 

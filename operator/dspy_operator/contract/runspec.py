@@ -216,6 +216,8 @@ class RunSpec(Document):
     start_from: Start | None = None
     test_looks: int = 0
     gate: Gate = Gate()
+    repeats: int = 1
+    """Answers to each test row; above 1 only where the task role samples."""
     paths: Paths
 
 

@@ -27,16 +27,16 @@ def classified(program: ProgramPart, compared: Sequence[str]) -> dict[str, Choic
     return {name: choice for name in compared if isinstance(choice := types[name], Choice)}
 
 
-def by_class(rows: Sequence[Judged], outputs: Mapping[str, Choice]) -> Classes:
-    """What one program came to.
+def by_class(rows: Sequence[Judged], outputs: Mapping[str, Choice], repeats: int = 1) -> Classes:
+    """What one program came to, over all answers.
 
     As scikit-learn's `f1_score(average="macro", zero_division=0)`: over the classes that some label or answer has, each
     counts alike. An answer that cannot be read is of no class: its row's class misses it, none has it too many.
     """
-    return {name: _report(rows, name, choice) for name, choice in outputs.items()}
+    return {name: _report(rows, name, choice, repeats) for name, choice in outputs.items()}
 
 
-def _report(rows: Sequence[Judged], output: str, choice: Choice) -> dict[str, Any]:
+def _report(rows: Sequence[Judged], output: str, choice: Choice, repeats: int) -> dict[str, Any]:
     wanted = [_class(choice, judged.row.outputs[output]) for judged in rows]
     found = [_class(choice, judged.outputs.get(output)) for judged in rows]
     scores, f1 = {}, []
@@ -49,7 +49,7 @@ def _report(rows: Sequence[Judged], output: str, choice: Choice) -> dict[str, An
                 "precision": round(100 * right / said, 4) if said else 0.0,
                 "recall": round(100 * right / support, 4) if support else 0.0,
                 "f1": round(f1[-1], 4),
-                "support": support,
+                "support": support // repeats,
             }
     report: dict[str, Any] = {"macroF1": round(sum(f1) / len(f1), 4)}
     return report | ({"classes": scores} if len(scores) <= MOST_CLASSES else {})

@@ -20,12 +20,13 @@ from dspy_operator.contract import gate
 from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.documents import Estimate, GateReport, Progress, Result, Score
 from dspy_operator.contract.exits import Outcome, Reason, RunFailed
+from dspy_operator.contract.repeats import COMPARES, LEADING, choice_calls
 from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
 from dspy_operator.contract.runspec import Control, RunSpec, Usage
 from dspy_operator.runner.classes import Classes, by_class, classified
 from dspy_operator.runner.estimate import estimate
 from dspy_operator.runner.journal import Journal, is_full
-from dspy_operator.runner.judge import Arm, answer_all, examples
+from dspy_operator.runner.judge import Arm, answer_all, answer_repeatedly, examples
 from dspy_operator.runner.ledger import Epoch, Ledger, Mark
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup
 from dspy_operator.runner.pod import Pod, identity
@@ -263,13 +264,15 @@ class Run:
         student = prepared.program.fresh()
         start = self._load_start(prepared) or student
         arms = self._arm_count(student, incumbent, start)
-        reserve_calls = judgement_calls(
-            len(prepared.parts.test), arms, scored_row_calls(spec.program.program, spec.program.metric).most
-        )
+        assert spec.optimizer is not None
+        per_row = scored_row_calls(spec.program.program, spec.program.metric).most
+        judgement = judgement_calls(len(prepared.parts.test), arms, per_row, spec.repeats)
+        choice = choice_calls(spec.optimizer.type, len(prepared.scored), per_row, spec.repeats)
+        reserve_calls = judgement + choice
         self._counts = self._first_counts(prepared, reserve_calls)
         self._estimate = estimate(spec, prepared, self._counts, reserve_calls=reserve_calls)
         self._tracker.planned_calls = self._estimate.calls
-        self._check_budget(reserve_calls)
+        self._check_budget(judgement, choice)
         if spec.mode == "Estimate":
             return Reason.COMPLETED, None
         self._check_secrets()
@@ -293,6 +296,8 @@ class Run:
         if candidate is None:
             # Stopped before the baseline was scored: the baseline is all there is.
             candidate = Candidate(program_hash(student), 0.0, state_document(student))
+        if choice:
+            candidate = self._choose(prepared, candidate, epoch.reserve.part(judgement))
         stopped = self._judge(prepared, student, incumbent, candidate)
         if stopped is not None and (isinstance(ending, Reason) or ending.reason is Reason.GOAL_REACHED):
             ending = stopped
@@ -436,6 +441,8 @@ class Run:
             self._best.begun_with = 2
             self._scores["devStart"] = answer_all(start, prepared.scored, prepared.metric, self._threads).score()
         self._best.beaten.clear()
+        chooses = self.spec.repeats > 1 and self.spec.optimizer.type in COMPARES
+        what = "choice and judgement alone need" if chooses else "the judgement alone needs"
         limits, spent, reserve = self._ledger.limits, self._ledger.spent(), epoch.reserve
         if self._recorded is None:
             for name, limit, kept, used in (
@@ -445,7 +452,7 @@ class Run:
                 if limit is not None and limit < kept:
                     raise RunStop(
                         Reason.BUDGET_TOO_SMALL,
-                        f"the judgement alone needs about {kept} {name} ({reserve_calls} calls), given {limit}, used {used}",
+                        f"{what} about {kept} {name} ({reserve_calls} calls), given {limit}, used {used}",
                         path=f"spec.budget.{name}",
                     )
 
@@ -510,6 +517,34 @@ class Run:
         arm = self._dev_arms["candidate"] = answer_all(module, prepared.scored, prepared.metric, self._threads)
         self._scores["devBest"] = arm.score()
 
+    def _choose(self, prepared: Prepared, candidate: Candidate, reserve: Reserve) -> Candidate:
+        """Of the programs that lead on dev the best on fresh answers: where a model samples, the first of many was lucky, too.
+
+        Where money or time ends before all are asked anew, what the optimizer chose stays.
+        """
+        assert self._ledger is not None
+        others = [each for each in self._best.leading if each.hash != candidate.hash]
+        contenders = [candidate, *others][:LEADING]
+        if len(contenders) == 1 or (self._recorded is not None and "devAgain" not in self._recorded.scores):
+            return candidate
+        epoch, again = self._ledger.open_epoch("choose", reserve), {}
+        try:
+            with self._phase("optimize", epoch, prepared.scored, kind="judge", best=Best()):
+                for each in contenders:
+                    module = prepared.program.in_state(each.state)
+                    again[each.hash] = answer_repeatedly(
+                        module, prepared.scored, prepared.metric, self._threads, repeats=self.spec.repeats, first=1
+                    )
+        except RunStop as stop:
+            if not stop.keeps_result:
+                raise
+            log.warning("what leads on dev could not be asked anew: %s", stop.message)
+            return candidate
+        chosen = max(contenders, key=lambda each: again[each.hash].score().score)
+        arm = self._dev_arms["candidate"] = again[chosen.hash]
+        self._scores["devAgain"] = arm.score()
+        return chosen
+
     def _judge(self, prepared: Prepared, student: Any, incumbent: Any | None, candidate: Candidate) -> RunStop | None:
         """Each different arm on the test rows; the stop that left the candidate unjudged, or None."""
         assert self._ledger is not None
@@ -530,9 +565,11 @@ class Run:
                 for name, module in modules.items():
                     hashed = self._judged[name]
                     if hashed not in measured:
-                        measured[hashed] = answer_all(module, prepared.parts.test, prepared.metric, self._threads)
+                        measured[hashed] = answer_repeatedly(
+                            module, prepared.parts.test, prepared.metric, self._threads, repeats=self.spec.repeats
+                        )
                     self._arms[name] = arm = measured[hashed]
-                    self._classes[name] = classes = by_class(arm.rows, outputs)
+                    self._classes[name] = classes = by_class(arm.rows, outputs, arm.repeats)
                     macro = {output: report["macroF1"] for output, report in classes.items()}
                     self._scores[name] = arm.score().model_copy(update={"macro_f1": macro or None})
         except RunStop as stop:
@@ -560,6 +597,8 @@ class Run:
             self.spec.gate,
             looks,
             failed_examples=max(arm.score().failed for arm in compared),
+            total=len(compared[0].rows),
+            repeats=self.spec.repeats,
         )
         return GateReport.of(verdict, looks + 1)
 
@@ -682,15 +721,15 @@ class Run:
         programs = 1 if self.spec.start_from is None else 2
         return max(0, limit - reserve_calls - programs * len(prepared.scored) * prepared.sizes.calls_per_row - 1)
 
-    def _check_budget(self, reserve_calls: int) -> None:
+    def _check_budget(self, judgement: int, choice: int) -> None:
         limit = Limits.of(self._control.budget).calls
         endpoints = len({(endpoint.name, endpoint.model) for endpoint in self.spec.endpoints.values()})
         preflight = scored_row_calls(self.spec.program.program, self.spec.program.metric).most + endpoints - 1
-        needed = reserve_calls + preflight
+        needed = judgement + choice + preflight
         if limit is not None and limit < needed:
             raise RunFailed(
                 Reason.BUDGET_TOO_SMALL,
-                f"{needed} calls are needed (judgement {reserve_calls}, preflight {preflight}), given {limit}",
+                f"{needed} calls are needed (judgement {judgement}{f', choice between the best {choice}' if choice else ''}, preflight {preflight}), given {limit}",
                 path="spec.budget.calls",
             )
 

@@ -39,7 +39,7 @@ class Recorded:
     marks: list[dict[str, Any]] = field(default_factory=list)
     """`mark` lines of the optimization, in order."""
     judgements: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """program hash + row digest -> `mark` line of a judgement."""
+    """mark_key -> `mark` line of a judgement."""
     resolved: dict[str, Any] | None = None
     """Counts that FitBudget derived from the first budget; a raised one goes on with them."""
     opened: dict[str, Any] | None = None
@@ -214,9 +214,9 @@ def _is_line(line: bytes) -> bool:
     return True
 
 
-def mark_key(program: str, rows: str) -> str:
-    """Key of a judgement: which program on which rows."""
-    return f"{program}/{rows}"
+def mark_key(program: str, rows: str, repeat: int = 0) -> str:
+    """Key of a judgement: which program on which rows, the how-manieth time."""
+    return f"{program}/{rows}/{repeat}"
 
 
 def _lines(fd: int) -> Iterator[tuple[int, int, bytes, bool]]:
@@ -245,6 +245,6 @@ def _record(recorded: Recorded, entry: dict[str, Any], offset: int) -> None:
         case "mark" if entry["mark"] == "resolved":
             recorded.resolved = entry["counts"]
         case "mark" if entry["mark"] == "judge":
-            recorded.judgements[mark_key(entry["program"], entry["rows"])] = entry
+            recorded.judgements[mark_key(entry["program"], entry["rows"], entry.get("repeat", 0))] = entry
         case "mark":
             recorded.marks.append(entry)

@@ -19,6 +19,7 @@ from dspy_operator.runner.took import Took
 from dspy_operator.runner.values import for_dspy, input_fields, plain, plain_fields
 
 FailureClass = Literal["right", "wrong", "parse", "truncated", "request"]
+_WORSE = ("right", "wrong", "parse", "truncated", "request")
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,26 @@ class Arm:
     """One program on all the rows."""
 
     rows: tuple[Judged, ...]
+    """Where each was asked several times, all of them once, then all of them again."""
+    repeats: int = 1
+
+    @property
+    def by_row(self) -> tuple[tuple[Judged, ...], ...]:
+        """The answers to each row."""
+        rows = len(self.rows) // self.repeats
+        return tuple(self.rows[place::rows] for place in range(rows))
 
     @property
     def scores(self) -> tuple[float, ...]:
-        """0 to 1, in the order of the rows."""
-        return tuple(judged.score for judged in self.rows)
+        """0 to 1, in the order of the rows; the mean of a row's answers."""
+        return tuple(sum(judged.score for judged in answers) / self.repeats for answers in self.by_row)
 
     def score(self) -> Score:
         """As the contract writes it."""
         return Score(
-            score=round(100 * sum(self.scores) / len(self.rows), 4),
-            rows=len(self.rows),
+            score=round(100 * sum(judged.score for judged in self.rows) / len(self.rows), 4),
+            rows=len(self.rows) // self.repeats,
+            repeats=self.repeats,
             failed=sum(judged.failure == "request" for judged in self.rows),
             unreadable=sum(judged.failure in ("parse", "truncated") for judged in self.rows),
         )
@@ -100,6 +110,28 @@ def examples(rows: Sequence[Row], program: Any) -> list[Any]:
     """Rows as DSPy's examples for a program."""
     fields = input_fields(program)
     return [dspy.Example(**for_dspy(fields, row.inputs), **row.outputs).with_inputs(*row.inputs) for row in rows]
+
+
+def worst(answers: Sequence[Judged]) -> FailureClass:
+    """What to say of a row in one word."""
+    return max((judged.failure for judged in answers), key=_WORSE.index)
+
+
+def answer_repeatedly(
+    program: Any, rows: Sequence[Row], metric: ScoredMetric, threads: int, *, repeats: int, first: int = 0
+) -> Arm:
+    """Let a program answer rows several times, each time anew where its model samples; an evaluate event each.
+
+    Args:
+        repeats: how often.
+        first: number of the first answer; what was asked under a number before is what it gives again.
+    """
+    answers: list[Judged] = []
+    for repeat in range(first, first + repeats):
+        engine = dspy.settings.lm.engine
+        with dspy.context(lm=engine.ledger.lm(engine.role, engine.epoch, repeat=repeat)):
+            answers += answer_all(program, rows, metric, threads).rows
+    return Arm(tuple(answers), repeats)
 
 
 def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads: int) -> Arm:

@@ -83,6 +83,8 @@ class Mark:
     """One score a row, 0 to 1."""
     labels: tuple[str, ...] = ()
     """For messages: where each row is, for example "line 17"."""
+    repeat: int = 0
+    """Of a judgement: the how-manieth answer of each row, from 0."""
 
 
 class Ledger:
@@ -164,8 +166,12 @@ class Ledger:
             self._epochs.append(epoch)
         return epoch
 
-    def lm(self, role: Role, epoch: Epoch) -> LedgerLM:
-        """The dspy.LM that plays a role in a phase."""
+    def lm(self, role: Role, epoch: Epoch, *, repeat: int = 0) -> LedgerLM:
+        """The dspy.LM that plays a role in a phase.
+
+        Args:
+            repeat: which answer to a request is wanted, where it samples; two numbers are two answers.
+        """
         endpoint = self._endpoints[role]
         request = endpoint.request
         prefix = "ollama_chat" if endpoint.type == "Ollama" else "openai"
@@ -183,7 +189,7 @@ class Ledger:
             max_tokens=request.max_tokens,
             cache=False,
             num_retries=0,
-            engine=RoleEngine(self, role, endpoint, epoch),
+            engine=RoleEngine(self, role, endpoint, epoch, repeat),
             **extra,
         )
 
@@ -324,7 +330,7 @@ class Ledger:
         with self._cond:
             recorded = self._journal.recorded
             if mark.kind == "judge":
-                number, old = None, recorded.judgements.get(mark_key(mark.program, mark.rows))
+                number, old = None, recorded.judgements.get(mark_key(mark.program, mark.rows, mark.repeat))
             else:
                 number = self._marks_seen
                 self._marks_seen += 1
@@ -341,6 +347,7 @@ class Ledger:
             rows=mark.rows,
             scores=list(mark.scores),
             t=round(t, 3),
+            **({"repeat": mark.repeat} if mark.repeat else {}),
         )
 
     def resolved(self, counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -361,7 +368,7 @@ class Ledger:
             RequestFailed, RequestTooLong: this request can never be answered; recorded, so that a replay raises it again.
         """
         document = request_to_dict(request)
-        key = self._key(document, engine.endpoint, rollout, index)
+        key = self._key(document, engine, rollout, index)
         with self._cond:
             while True:
                 if engine.epoch.stop is not None:
@@ -608,11 +615,14 @@ class Ledger:
         left = [key for key in self._journal.recorded.starts if key not in self._consumed][:2000]
         return nearest_difference(document, (self._journal.request_of(key) for key in left))
 
-    def _key(self, document: dict[str, Any], endpoint: Endpoint, rollout: int | None, index: int) -> str:
+    def _key(self, document: dict[str, Any], engine: RoleEngine, rollout: int | None, index: int) -> str:
         """sha256 over what the model sees and how it samples; not over timeouts, URL, credentials or role."""
+        endpoint = engine.endpoint
         parts: dict[str, Any] = {"request": document, "model": endpoint.model_digest or endpoint.name}
         if document.get("config", {}).get("temperature") != 0.0:
             parts |= {"rollout": rollout, "index": index, "seed": self._seed}
+            if engine.repeat:
+                parts["repeat"] = engine.repeat
         text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -620,11 +630,12 @@ class Ledger:
 class RoleEngine:
     """A DSPy engine that sends one role's requests of one phase through the Ledger."""
 
-    def __init__(self, ledger: Ledger, role: Role, endpoint: Endpoint, epoch: Epoch) -> None:
+    def __init__(self, ledger: Ledger, role: Role, endpoint: Endpoint, epoch: Epoch, repeat: int = 0) -> None:
         self.ledger = ledger
         self.role: Role = role
         self.endpoint = endpoint
         self.epoch = epoch
+        self.repeat = repeat
         self._local = threading.local()
         self._wire = _wire(endpoint)
 

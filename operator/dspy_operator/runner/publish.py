@@ -20,7 +20,7 @@ from dspy_operator.contract.digests import revision_digest
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.runner.classes import Classes
-from dspy_operator.runner.judge import Arm
+from dspy_operator.runner.judge import Arm, Judged, worst
 from dspy_operator.runner.prepare import Prepared
 from dspy_operator.runner.program import document_bytes, program_json_bytes
 from dspy_operator.runner.progress import write_bytes, write_json
@@ -102,11 +102,14 @@ def report_document(
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, arm in arms.items():
-        for judged in arm.rows:
-            row = rows.setdefault(judged.row.digest, {"line": judged.row.line, "digest": judged.row.digest})
-            row[name] = {"score": judged.score, "class": judged.failure}
+        for score, answers in zip(arm.scores, arm.by_row, strict=True):
+            of = answers[0].row
+            row = rows.setdefault(of.digest, {"line": of.line, "digest": of.digest})
+            row[name] = {"score": score, "class": worst(answers)}
+            if arm.repeats > 1:
+                row[name]["scores"] = [judged.score for judged in answers]
     answered = {name: [row.took for row in arm.rows if row.failure != "request"] for name, arm in arms.items()}
-    answers = {name: distribution(took) for name, took in answered.items() if took}
+    costs = {name: distribution(took) for name, took in answered.items() if took}
     document = result.document()
     kept = ("outcome", "reason", "message", "scores", "gate", "dataset", "usage", "usageByRole", "resolved", "seconds")
     return {
@@ -114,7 +117,7 @@ def report_document(
         "arms": dict(digests),
         **{name: document[name] for name in kept if name in document},
         **({"classes": classes} if any(classes.values()) else {}),
-        **({"answers": answers} if answers else {}),
+        **({"answers": costs} if costs else {}),
         **({"programs": programs} if programs else {}),
         "rows": list(rows.values()) if export_rows else [],
     }
@@ -158,26 +161,34 @@ def write_examples(path: Path, prepared: Prepared, arms: Mapping[str, Arm], dev_
         row.digest: "validation" for row in prepared.parts.validation
     }
     for name, arm in (*arms.items(), *dev_arms.items()):
-        for judged in arm.rows:
+        for score, answers in zip(arm.scores, arm.by_row, strict=True):
+            row = answers[0].row
             entry = lines.setdefault(
-                judged.row.digest,
+                row.digest,
                 {
-                    "line": judged.row.line,
-                    "split": split_of.get(judged.row.digest, "test"),
-                    "inputs": judged.row.inputs,
-                    "expected": judged.row.outputs,
+                    "line": row.line,
+                    "split": split_of.get(row.digest, "test"),
+                    "inputs": row.inputs,
+                    "expected": row.outputs,
                     "arms": {},
                 },
             )
-            entry["arms"][name] = {
-                "outputs": judged.outputs,
-                "score": judged.score,
-                "feedback": judged.feedback,
-                "class": judged.failure,
-                **judged.took.document(),
-            }
+            told = [_answer(judged) for judged in answers]
+            entry["arms"][name] = (
+                told[0] if arm.repeats == 1 else {"score": score, "class": worst(answers), "answers": told}
+            )
     text = "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines.values())
     write_bytes(path, zstandard.compress(text.encode("utf-8", "surrogatepass")))
+
+
+def _answer(judged: Judged) -> dict[str, Any]:
+    return {
+        "outputs": judged.outputs,
+        "score": judged.score,
+        "feedback": judged.feedback,
+        "class": judged.failure,
+        **judged.took.document(),
+    }
 
 
 def versions() -> dict[str, str]:

@@ -137,6 +137,11 @@ class Reserve:
     cost: Decimal = field(default_factory=Decimal)
     seconds: float = 0.0
 
+    def part(self, calls: int) -> Reserve:
+        """What belongs to some of its calls."""
+        share = Decimal(calls) / self.calls if self.calls else Decimal(0)
+        return Reserve(calls, int(self.tokens * share), self.cost * share, self.seconds * float(share))
+
 
 @dataclass(frozen=True)
 class InFlight:

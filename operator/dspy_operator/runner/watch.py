@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import dspy
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_operator.contract.canonical import dataset_digest
 from dspy_operator.contract.exits import Reason
+from dspy_operator.contract.repeats import LEADING
 from dspy_operator.runner.journal import is_full
 from dspy_operator.runner.ledger import Ledger, Mark
 from dspy_operator.runner.program import program_hash, state_document
@@ -39,6 +41,8 @@ class Best:
     """Of those scored on all rows."""
     scores: dict[str, float] = field(default_factory=dict)
     """Hash of each program that was scored on all rows -> its score, 0 to 100."""
+    leading: list[Candidate] = field(default_factory=list)
+    """The LEADING best of them, the best first."""
     points: list[Point] = field(default_factory=list)
     """The same programs with what their answers took, of those that had some."""
     beaten: set[str] = field(default_factory=set)
@@ -68,6 +72,8 @@ class Best:
                 self.points.append(point)
             if not known and len(self.scores) >= self.begun_with:
                 self._promising = None
+            if candidate.hash not in self.scores:
+                self.leading = sorted([*self.leading, candidate], key=lambda each: -each.score)[:LEADING]
             self.scores.setdefault(candidate.hash, candidate.score)
             if self.whole is None or candidate.score > self.whole.score:
                 self.whole = candidate
@@ -215,7 +221,8 @@ class Watcher(BaseCallback):  # type: ignore[misc]
         rows = [self._rows[example_key(example)] for example in devset]
         digest = dataset_digest((row.digest, "") for row in rows)
         hashed = program_hash(program)
-        mark = Mark(self._kind, hashed, digest, tuple(scores), tuple(row.place for row in rows))
+        repeat = dspy.settings.lm.engine.repeat if self._kind == "judge" else 0
+        mark = Mark(self._kind, hashed, digest, tuple(scores), tuple(row.place for row in rows), repeat)
         self._ledger.mark(mark)
         mean = 100 * sum(scores) / len(scores)
         with self._lock:

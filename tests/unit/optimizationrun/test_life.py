@@ -638,7 +638,7 @@ def test_a_raised_limit_resumes_an_exhausted_run_where_it_stopped() -> None:
     [
         pytest.param({"seed": 1}, id="seed"),
         pytest.param({"optimizer": {"type": "LabeledFewShot"}}, id="optimizer"),
-        pytest.param({"endpoints": {"task": {"name": "qwen", "request": {"temperature": "0.5"}}}}, id="endpoints"),
+        pytest.param({"endpoints": {"task": {"name": "qwen", "request": {"topP": "0.5"}}}}, id="endpoints"),
         pytest.param({"mode": "Estimate"}, id="mode"),
     ],
 )

@@ -192,6 +192,22 @@ ROWS = (
         recovers=lambda cluster: cluster.edit("fast", budget={"calls": 41}),
     ),
     Row(
+        RunReason.BUDGET_TOO_SMALL,
+        _refused(
+            {
+                "budget.calls": 500,
+                "optimizer": {"type": "MIPROv2"},
+                "endpoints.task": {"name": "qwen", "request": {"temperature": "0.7"}},
+                "repeats": 4,
+            }
+        ),
+        ("Accepted", "False"),
+        "calls are needed (judgement 320: 40 test rows x 2 programs x 4 repeats; choice between the best ",
+        "Rejected",
+        stalled=True,
+        recovers=lambda cluster: cluster.edit("fast", repeats=1),
+    ),
+    Row(
         RunReason.PRICING_MISSING,
         _refused({"budget": {"cost": "4.00"}}),
         ("Accepted", "False"),

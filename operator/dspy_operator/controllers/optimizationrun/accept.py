@@ -11,6 +11,7 @@ from dspy_operator.api.reasons import EndpointReason, RunReason
 from dspy_operator.contract.access import closed
 from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.exits import RunFailed
+from dspy_operator.contract.repeats import COMPARES, choice_calls
 from dspy_operator.contract.reserve import judgement_calls
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.controllers.optimizationrun.inputs import EndpointSeen, field_of
@@ -108,11 +109,11 @@ def refused_inputs(failure: RunFailed, endpoints: Mapping[str, EndpointSeen]) ->
     return Refusal(reason, f"{path}{failure.message}", waiting_for)
 
 
-def budget_too_small(run: OptimizationRun, spec: RunSpec, test_rows: int) -> Refusal | None:
+def budget_too_small(run: OptimizationRun, spec: RunSpec, dataset: Mapping[str, int]) -> Refusal | None:
     """A budget of calls that cannot pay for its own judgement, by the formula that the runner uses too.
 
     Args:
-        test_rows: as the program's validation counted them.
+        dataset: rows by part, as the program's validation counted them.
     """
     limit = run.spec.budget.calls
     if limit is None:
@@ -121,14 +122,20 @@ def budget_too_small(run: OptimizationRun, spec: RunSpec, test_rows: int) -> Ref
     candidate = begun_with not in (None, served) if run.spec.optimizer.type == "Evaluate" else True
     arms = 1 + (1 if served else 0) + (1 if candidate else 0)
     per_row = scored_row_calls(spec.program.program, spec.program.metric).most
-    judgement = judgement_calls(test_rows, arms, per_row)
+    test_rows = dataset.get("test", 0)
+    judgement = judgement_calls(test_rows, arms, per_row, spec.repeats)
+    compared = dataset.get("validation", 0) + (0 if COMPARES.get(run.spec.optimizer.type) else dataset.get("train", 0))
+    choice = choice_calls(run.spec.optimizer.type, compared, per_row, spec.repeats)
     preflight = per_row + len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()}) - 1
-    if limit >= judgement + preflight:
+    needed = judgement + choice + preflight
+    if limit >= needed:
         return None
     return Refusal(
         RunReason.BUDGET_TOO_SMALL,
-        f"spec.budget.calls: {judgement + preflight} calls are needed (judgement {judgement}: {test_rows} test rows x "
-        f"{arms} programs{f' x {per_row} calls' if per_row > 1 else ''}; preflight {preflight}), given {limit}",
+        f"spec.budget.calls: {needed} calls are needed (judgement {judgement}: {test_rows} test rows x "
+        f"{arms} programs{f' x {per_row} calls' if per_row > 1 else ''}"
+        f"{f' x {spec.repeats} repeats' if spec.repeats > 1 else ''}"
+        f"{f'; choice between the best {choice}' if choice else ''}; preflight {preflight}), given {limit}",
     )
 
 
