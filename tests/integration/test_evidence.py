@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import zstandard
 
+from dspy_operator.contract.evidence import Example, Report
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, ended, start_cli, workplace
 
 
@@ -24,6 +25,14 @@ def report(place: Workplace) -> dict[str, Any]:
     """report.json."""
     found: dict[str, Any] = json.loads((place.run_folder / "revision" / "report.json").read_bytes())
     return found
+
+
+def are_as_documented(place: Workplace) -> None:
+    """report.json and examples.jsonl.zst have the fields of docs/reference/contract.md and no others."""
+    found = report(place)
+    assert Report.model_validate(found).document() == found
+    for line in examples(place):
+        assert Example.model_validate(line).document() == line
 
 
 def journaled(place: Workplace) -> dict[str, dict[str, Any]]:
@@ -43,6 +52,7 @@ def test_each_answer_has_its_tokens_and_seconds_as_journaled_and_a_replay_gives_
         done = place.run()
         assert done.code == 0, done.stderr
         lines, found, first = examples(place), report(place), journaled(place)
+        are_as_documented(place)
         assert sorted(line["split"] for line in lines) == ["test"] * 6 + ["train"] * 4 + ["validation"] * 4
         for line in lines:
             assert set(line["arms"]) == {"baseline", "candidate"}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.acceptance import LONG, unanswered, uninterrupted
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, ended, merged, start_cli, workplace
-from tests.integration.test_evidence import examples, report
+from tests.integration.test_evidence import are_as_documented, examples, report
 from tests.integration.test_kill import THREADS, kill_at_ordinal
 
 SAMPLED = {"target": {"request": {"temperature": "0.7"}}}
@@ -44,6 +44,7 @@ def test_each_row_is_asked_so_often_and_its_mean_is_judged(tmp_path: Path, repea
         calls = place.server.counts()["requests"]
         assert calls == done.result["usage"]["calls"] == 12 + 12 + 2 * 8 * want
         scores, found = done.result["scores"], report(place)
+        are_as_documented(place)
         for arm in ("baseline", "candidate"):
             score = scores[arm]
             assert (score["rows"], score["repeats"]) == (8, want)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.metadata
 import json
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dspy_operator.cli.report import report as report_of
 from tests.compatibility.stored import folders
 from tests.integration.harness import ended, intruder, start_cli
 
@@ -17,6 +19,16 @@ RUNS = [
     for folder in folders()
     for run in sorted((folder / "runs").iterdir())
 ]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_stored_run_is_reported(tmp_path: Path, run: Path) -> None:
+    """What its version did not write is told to be absent."""
+    report = json.loads((run / "revision" / "report.json").read_bytes())
+    page = report_of(str(run)).decode()
+    assert html.escape(report["gate"]["why"]) in page
+    assert page.count("<tr data-kinds=") == len(report["rows"]) > 0
+    assert "This report.json does not say." in page or report.get("answers")
 
 
 @pytest.mark.parametrize("run", RUNS)

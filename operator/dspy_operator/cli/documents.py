@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from dspy_operator.cli.said import said_beside
 from dspy_operator.contract.documents import AccountEntry, Progress, Result
+from dspy_operator.contract.evidence import Example, Report
 from dspy_operator.contract.runspec import CONTRACT, Control, Document, RunSpec
 
 FILE = Path("docs/reference/contract.md")
@@ -23,7 +24,7 @@ _HEAD = f"""\
 Local mode keeps them as files in `OUT/<run>/`, a cluster as keys of ConfigMaps. A reader ignores fields that it does not know; what is not known is absent.
 The parts of a manifest in run.json (program, adapter, metric, request, budget, pricing) are as in the [API](api.md). Exit codes: [states](states.md#exit-codes).
 """
-_ROOTS: tuple[type[Document], ...] = (RunSpec, Control, Progress, Result, AccountEntry)
+_ROOTS: tuple[type[Document], ...] = (RunSpec, Control, Progress, Result, AccountEntry, Report, Example)
 
 
 def text() -> str:
@@ -67,6 +68,8 @@ def _word(annotation: object) -> str:
     origin = str(getattr(annotation, "__origin__", ""))
     if "Literal" in origin:
         return " \\| ".join(f"`{value}`" for value in get_args(annotation))
+    if origin == "<class 'list'>":
+        return f"list of {inner[0]}"
     if origin == "<class 'dict'>":
         return f"map of {inner[1]}"
     if inner:

@@ -22,7 +22,7 @@ from dspy_operator.contract.exits import Reason, RunFailed
 
 MOST_ROWS = 2000
 """A browser takes more, but nobody reads them: those that changed or failed come first."""
-_FAILED = ("parse", "truncated", "request")
+_ANSWERED = ("right", "wrong")
 _DEV = {
     "devBaseline": "baseline",
     "devIncumbent": "incumbent",
@@ -299,7 +299,7 @@ def _row(row: Mapping[str, Any], arms: Sequence[str], reference: str) -> dict[st
         change = "gained" if candidate["score"] > answers[reference]["score"] else "lost"
     kinds = ["test" if of_test else "dev", *([change] if change else [])]
     if candidate is not None:
-        kinds += ["wrong"] * (candidate["score"] < 1) + ["failed"] * (candidate["class"] in _FAILED)
+        kinds += ["wrong"] * (candidate["score"] < 1) + ["failed"] * (candidate["class"] not in _ANSWERED)
     return {
         "line": row["line"],
         "split": row["split"],
@@ -321,7 +321,7 @@ def _answer(answer: Mapping[str, Any]) -> dict[str, Any]:
         "outputs": outputs,
         "score": answer["score"],
         "kind": answer["class"],
-        "failed": answer["class"] in _FAILED,
+        "failed": answer["class"] not in _ANSWERED,
         "took": took,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
@@ -19,7 +19,7 @@ from dspy_operator.runner.took import Took
 from dspy_operator.runner.values import for_dspy, input_fields, plain, plain_fields
 
 FailureClass = Literal["right", "wrong", "parse", "truncated", "request"]
-_WORSE = ("right", "wrong", "parse", "truncated", "request")
+_WORSE = get_args(FailureClass)
 
 
 @dataclass(frozen=True)
