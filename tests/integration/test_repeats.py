@@ -68,7 +68,9 @@ def test_each_row_is_asked_so_often_and_its_mean_is_judged(tmp_path: Path, repea
         assert verified.code == 0, verified.stderr
         written = ended(start_cli("report", str(place.run_folder)), place.out)
         assert written.code == 0, written.stderr
-        assert (f"8 x {want}</td>" in (place.run_folder / "report.html").read_text("utf-8")) is (want > 1)
+        page = (place.run_folder / "report.html").read_text("utf-8")
+        assert (f"8 x {want}</td>" in page) is (want > 1)
+        assert page.count(f"<summary>{want} answers</summary>") == (2 * 8 if want > 1 else 0)
 
 
 def test_at_temperature_0_a_row_is_asked_once_whatever_is_written(tmp_path: Path) -> None:

@@ -312,13 +312,12 @@ def _row(row: Mapping[str, Any], arms: Sequence[str], reference: str) -> dict[st
 
 
 def _answer(answer: Mapping[str, Any]) -> dict[str, Any]:
-    took, outputs = "", _texts(answer.get("outputs", {}))
-    for number, each in enumerate(answer.get("answers", ()), start=1):
-        outputs |= {f"{name} {number}": text for name, text in _texts(each["outputs"]).items()}
+    took, several = "", [_answer(each) for each in answer.get("answers", ())]
     if "inputTokens" in answer:
         took = f"{answer['inputTokens']:,} + {answer['outputTokens']:,} tokens, {answer['seconds']:.2f} s"
     return {
-        "outputs": outputs,
+        "outputs": _texts(answer.get("outputs", {})),
+        "several": several,
         "score": answer["score"],
         "kind": answer["class"],
         "failed": answer["class"] not in _ANSWERED,
