@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from tests.counting_server.hashing import digest, fraction, pick
 from tests.counting_server.prompts import Asked, Field, Schema, Style, input_value
@@ -127,6 +127,8 @@ def _golds(fields: tuple[Field, ...], right: Any) -> dict[str, Any]:
 
 def _wrong(field: Field, right: Any, mind: Mind) -> Any:
     """A value that has the field's type and is not `right`."""
+    if mind.asked.style is Style.XML and isinstance(right, dict | list):
+        return _altered(right, mind.draw("wrong", field.name))  # its prompt shows the names inside, but no types
     others = [choice for choice in field.schema.get("enum", ()) if choice != right]
     if others:
         return pick(others, mind.draw("wrong", field.name))
@@ -137,6 +139,24 @@ def _wrong(field: Field, right: Any, mind: Mind) -> Any:
     if isinstance(right, str) and "format" not in field.schema:
         return f"unsure {mind.draw('wrong', field.name)[:4]}"
     return _of_schema(field.schema, mind.asked.definitions, mind.draw("wrong", field.name))
+
+
+def _altered(value: Any, drawn: str) -> Any:
+    """A value of the same shape with other leaves."""
+    match value:
+        case dict():
+            return {name: _altered(each, drawn) for name, each in value.items()}
+        case list():
+            return [_altered(each, drawn) for each in value]
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str() if re.match(r"\d{4}-\d\d-\d\d", value):
+            return f"1999{value[4:]}"
+        case str():
+            return f"unsure {drawn[:4]}"
+    return value
 
 
 def _free(field: Field, mind: Mind, before: Mapping[str, Any]) -> Any:
@@ -238,10 +258,14 @@ def _plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
 
 
-def _xml(name: str, value: Any) -> str:
+def _xml(name: str, value: Any, key: str | None = None) -> str:
     """A value as XMLAdapter reads it."""
+    tag = f"{name} key={quoteattr(key)}" if key is not None else name
     if isinstance(value, dict):
-        return f"<{name}>{''.join(_xml(key, each) for key, each in value.items())}</{name}>"
+        members = (
+            _xml(each, inner) if each.isidentifier() else _xml("entry", inner, each) for each, inner in value.items()
+        )
+        return f"<{tag}>{''.join(members)}</{name}>"
     if isinstance(value, list):
-        return f"<{name}>{''.join(_xml('item', each) for each in value)}</{name}>"
-    return f"<{name}>\n{escape(str(value))}\n</{name}>"
+        return f"<{tag}>{''.join(_xml('item', each) for each in value)}</{name}>"
+    return f"<{tag} />" if value is None else f"<{tag}>\n{escape(str(value))}\n</{name}>"

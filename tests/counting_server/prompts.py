@@ -1,6 +1,6 @@
 """Reads what a request asks for: which output fields, of which types, in which format, for which row.
 
-Knows the prompts of DSPy 3.4's ChatAdapter, JSONAdapter and XMLAdapter (dspy/adapters/*.py, `format_*`), OpenAI's
+Knows the prompts of DSPy 3.4's ChatAdapter, JSONAdapter, XMLAdapter and BAMLAdapter (dspy/adapters/*.py, `format_*`), OpenAI's
 `response_format`, and GEPA's reflection prompt (gepa/strategies/instruction_proposal.py).
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from tests.counting_server import baml
 from tests.counting_server.hashing import digest
 
 Schema = Mapping[str, Any]
@@ -107,6 +108,8 @@ def _style(response_format: object, system: str, last: str, fields: tuple[Field,
         return Style.JSON
     if not fields:
         return Style.FENCED if "```" in last and "instruction" in last else Style.TEXT
+    if _REMINDERS[1] in last:
+        return Style.JSON
     if "[[ ## completed ## ]]" in system:
         return Style.CHAT
     return Style.JSON if "Outputs will be a JSON object" in system else Style.XML
@@ -131,7 +134,11 @@ def _fields_of_schema(schema: Schema) -> list[Field]:
 def _fields_of_prompt(system: str) -> list[Field]:
     described = system.partition(_OUTPUTS)[2].partition(_STRUCTURE)[0]
     notes = {name: _unquoted(note) for name, note in _NOTE.findall(system)}
-    return [Field(name=name, schema=_schema(type_, notes.get(name, ""))) for name, type_ in _FIELD.findall(described)]
+    written = baml.schemas(system)
+    return [
+        Field(name=name, schema=written[name] if name in written else _schema(type_, notes.get(name, "")))
+        for name, type_ in _FIELD.findall(described)
+    ]
 
 
 def _schema(type_: str, note: str) -> Schema:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import dspy  # type: ignore[import-untyped, unused-ignore]
 import pytest
+from dspy.adapters.baml_adapter import BAMLAdapter  # type: ignore[import-untyped, unused-ignore]
 from dspy.utils.exceptions import AdapterParseError  # type: ignore[import-untyped, unused-ignore]
 
 from tests.counting_server import CountingServer, ScriptError, tokens
@@ -98,7 +99,7 @@ def text_of(answer: Any) -> str:
 
 
 @pytest.mark.parametrize("module", [dspy.Predict, dspy.ChainOfThought])
-@pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
+@pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter, BAMLAdapter])
 @pytest.mark.parametrize("signature", [Sentiment, Everything])
 def test_an_answer_parses_at_the_first_try(server: CountingServer, module: Any, adapter: Any, signature: Any) -> None:
     with dspy.context(lm=lm_of(server), adapter=adapter()):

@@ -34,7 +34,7 @@ from dspy_operator.runner.prompts import REASONING, prompts_document
 from dspy_operator.runner.values import for_dspy, input_fields, plain_fields
 from tests.counting_server.prompts import text_of
 from tests.integration.harness import OPTIMIZERS, Case, ended, merged, start_cli, workplace
-from tests.integration.test_revision_files import CHAT, SCHEMA, WORDS, Recorder, conforms, recorder
+from tests.integration.test_revision_files import ADAPTERS, CHAT, SCHEMA, Recorder, conforms, recorder
 
 __all__ = ["recorder"]  # a fixture
 
@@ -81,8 +81,21 @@ INPUTS: dict[str, Any] = {
 }
 
 
-def a_program(module: str = "ChainOfThought") -> Program:
-    return Program.model_validate({"type": "Single", "single": {"signature": SIGNATURE, "module": {"type": module}}})
+def seen(adapter: dict[str, str] | None, value: Any) -> Any:
+    """Without the picture and the conversation, where the adapter takes none."""
+    if adapter is None or adapter["type"] != "BAML":
+        return value
+    if isinstance(value, (list, tuple)):
+        kept = [item for item in value if not isinstance(item, dict) or item.get("name") not in ("scan", "chat")]
+        return [seen(adapter, item) for item in kept]
+    if isinstance(value, dict):
+        return {name: seen(adapter, item) for name, item in value.items() if name not in ("scan", "chat")}
+    return value
+
+
+def a_program(module: str = "ChainOfThought", adapter: dict[str, str] | None = CHAT) -> Program:
+    single = {"signature": seen(adapter, SIGNATURE), "module": {"type": module}}
+    return Program.model_validate({"type": "Single", "single": single})
 
 
 def types() -> dict[str, ObjectType]:
@@ -95,9 +108,10 @@ def spec_of(adapter: dict[str, str] | None) -> Adapter | None:
 
 def loaded(directory: Path, adapter: dict[str, str] | None, module: str = "ChainOfThought") -> LoadedProgram:
     """The program with three demonstrations: a row's, an answer's as DSPy parses it, and an incomplete one."""
-    program = load_program(program_source("orders", a_program(module), spec_of(adapter), REQUEST, types()), directory)
+    source = program_source("orders", a_program(module, adapter), spec_of(adapter), REQUEST, types())
+    program = load_program(source, directory)
     (predictor,) = program.module.predictors()
-    inputs = for_dspy(predictor.signature.input_fields, INPUTS)
+    inputs = for_dspy(predictor.signature.input_fields, seen(adapter, INPUTS))
     gold = {**OUTPUTS, "paid": "2026-01-03", "reasoning": "Because."}
     parsed = program.adapter.parse(
         predictor.signature, program.adapter.format_assistant_message_content(predictor.signature, gold)
@@ -105,33 +119,24 @@ def loaded(directory: Path, adapter: dict[str, str] | None, module: str = "Chain
     predictor.demos = [
         dspy.Example(**inputs, **gold),
         dspy.Example(augmented=True, **inputs, **parsed),
-        dspy.Example(scan=dspy.Image(PIXEL), **OUTPUTS),
+        dspy.Example(**(seen(adapter, {"scan": dspy.Image(PIXEL)}) or {"text": "?"}), **OUTPUTS),
     ]
     return program
 
 
 def prompts(program: LoadedProgram, adapter: dict[str, str] | None, *rows: Any) -> dict[str, Any]:
-    return prompts_document(program.module, program.adapter, spec_of(adapter), REQUEST, rows)
+    return prompts_document(program.module, program.adapter, spec_of(adapter), REQUEST, seen(adapter, [*rows]))
 
 
-ADAPTERS = pytest.mark.parametrize(
-    "adapter",
-    [
-        pytest.param(CHAT, id="Chat"),
-        pytest.param(SCHEMA, id="JSON with a schema"),
-        pytest.param(WORDS, id="JSON in words"),
-    ],
-)
-
-
-@ADAPTERS
+@pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize("module", ["Predict", "ChainOfThought"])
 def test_program_py_alone_sends_what_the_runner_sends(
     tmp_path: Path, recorder: Recorder, adapter: Any, module: str
 ) -> None:
-    assert check_program(a_program(module), types()) == []
-    fields = program_types(a_program(module), types()).fields
-    assert {name: fields[name].coerce(value) for name, value in (INPUTS | OUTPUTS).items()} == INPUTS | OUTPUTS
+    assert check_program(a_program(module, adapter), types(), spec_of(adapter)) == []
+    fields = program_types(a_program(module, adapter), types()).fields
+    given = seen(adapter, INPUTS)
+    assert {name: fields[name].coerce(value) for name, value in (given | OUTPUTS).items()} == given | OUTPUTS
     program = loaded(tmp_path, adapter, module)
     (tmp_path / "program.json").write_bytes(program_json_bytes(program.module))
     (vector,) = prompts(program, adapter, (INPUTS, OUTPUTS))["vectors"]
@@ -140,7 +145,7 @@ def test_program_py_alone_sends_what_the_runner_sends(
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "program.py", "--model", "openai/some-model", "--api-base", recorder.url]
     alone = subprocess.run(
-        [*command, json.dumps(INPUTS)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [*command, json.dumps(given)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert alone.returncode == 0, alone.stderr
     assert "mismatch" not in alone.stderr
@@ -150,7 +155,7 @@ def test_program_py_alone_sends_what_the_runner_sends(
     answers = []
     for module_ in (program.in_state(state_document(program.module)), program.module):
         with dspy.context(lm=lm, adapter=program.adapter):
-            answers.append(plain_fields(module_(**for_dspy(input_fields(module_), INPUTS))))
+            answers.append(plain_fields(module_(**for_dspy(input_fields(module_), given))))
 
     assert json.loads(alone.stdout) == answers[0] == answers[1] == vector["outputs"]
     assert answers[0] == ({"reasoning": REASONING} if module == "ChainOfThought" else {}) | OUTPUTS
@@ -159,21 +164,19 @@ def test_program_py_alone_sends_what_the_runner_sends(
     assert json.loads(recorder.bodies[0])["messages"] == vector["messages"]
 
 
-@ADAPTERS
-def test_thirty_lines_without_dspy_build_the_same_messages_and_read_the_same_answer(
-    tmp_path: Path, adapter: Any
-) -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_page_without_dspy_builds_the_same_messages_and_reads_the_same_answer(tmp_path: Path, adapter: Any) -> None:
     program = loaded(tmp_path, adapter)
     message = {**ONE, "reasoning": 'Two\nlines, "quoted"', **OUTPUTS}
     rows = [
         (INPUTS, OUTPUTS),
         (INPUTS | {"chat": {"messages": []}, "scan": PIXEL, "before": None}, OUTPUTS | {"paid": "2026-01-03"}),
-        (INPUTS | {"chat": {"messages": [message] * 3}}, OUTPUTS),
+        (INPUTS | {"chat": {"messages": [message] * 3}, "text": "third"}, OUTPUTS),
     ]
     document = prompts(program, adapter, *rows)
     assert len(document["vectors"]) == 3
     assert conforms(tmp_path, document)
-    for part in (0, 1):
+    for part in (0, 1) if "chat" in document["predictors"]["predict.predict"]["inputs"] else ():
         changed = json.loads(json.dumps(document))
         turn = changed["predictors"]["predict.predict"]["inputs"]["chat"]["turn"]
         turn[part] = {**turn[part], "content": "other"}

@@ -182,6 +182,12 @@ def test_what_means_the_same_digests_alike(one: str, other: str) -> None:
         ),
         pytest.param(of_program(), of_program(module={"type": "ChainOfThought"}), id="module"),
         pytest.param(of_program(), of_program(adapter={"type": "JSON", "constrained": "Disabled"}), id="adapter"),
+        pytest.param(of_program(), of_program(adapter={"type": "XML"}), id="adapter XML"),
+        pytest.param(
+            of_program(adapter={"type": "JSON", "constrained": "Disabled"}),
+            of_program(adapter={"type": "BAML", "constrained": "Disabled"}),
+            id="adapter BAML",
+        ),
         pytest.param(
             of_program(adapter={"type": "JSON", "constrained": "Disabled"}),
             of_program(adapter={"type": "JSON", "constrained": "Required"}),

@@ -22,6 +22,7 @@ from dspy_operator.runner.program_source import program_source, settled_instruct
 
 LABELS = "Literal[" + ", ".join(f'"label number {number}"' for number in range(12)) + "]"
 CHAT, SCHEMA, WORDS = None, {"type": "JSON", "constrained": "Required"}, {"type": "JSON", "constrained": "Disabled"}
+XML, BAML = {"type": "XML"}, {"type": "BAML", "constrained": "Disabled"}
 VISIBLE = st.characters(exclude_categories=["Cs"])
 
 
@@ -233,7 +234,7 @@ RICH = a_program(
 )
 
 
-@pytest.mark.parametrize("adapter", [CHAT, SCHEMA, WORDS])
+@pytest.mark.parametrize("adapter", [CHAT, SCHEMA, WORDS, XML, BAML, {**BAML, "constrained": "Required"}])
 def test_named_types_become_models_that_read_as_a_person_writes_them(tmp_path: Path, adapter: Any) -> None:
     spec = Adapter.model_validate(adapter) if adapter else None
     assert check_program(RICH, TYPES) == []
@@ -260,12 +261,12 @@ def test_named_types_become_models_that_read_as_a_person_writes_them(tmp_path: P
 
 def test_the_file_needs_dspy_and_the_standard_library_alone() -> None:
     rich = program_source("my-triage", RICH, None, None, TYPES)
-    for source in (*(source_of(a_program(), adapter) for adapter in (CHAT, SCHEMA, WORDS)), rich):
+    for source in (*(source_of(a_program(), adapter) for adapter in (CHAT, SCHEMA, WORDS, XML, BAML)), rich):
         tree = ast.parse(source)
         names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
         names |= {str(node.module) for node in tree.body if isinstance(node, ast.ImportFrom)}
         # pydantic is a requirement of DSPy itself.
-        assert names - {"dspy", "pydantic", "pydantic_core"} <= sys.stdlib_module_names
+        assert names - {"dspy", "dspy.adapters.baml_adapter", "pydantic", "pydantic_core"} <= sys.stdlib_module_names
 
 
 def test_an_input_that_may_be_null_may_be_left_out() -> None:

@@ -80,12 +80,22 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "Chat has no schema": (
         {"adapter": {"type": "Chat"}},
         {"adapter": {"type": "Chat", "constrained": "Required"}},
-        ["spec.adapter.constrained: constrained is for type JSON: the Chat format has no schema"],
+        ["spec.adapter.constrained: constrained is for types JSON and BAML: the Chat format has no schema"],
     ),
     "JSON says whether it is constrained": (
         {"adapter": {"type": "JSON", "constrained": "Disabled"}},
         {"adapter": {"type": "JSON"}},
         ["spec.adapter.constrained: type is JSON: constrained is required (Required or Disabled)"],
+    ),
+    "BAML says whether it is constrained": (
+        {"adapter": {"type": "BAML", "constrained": "Required"}},
+        {"adapter": {"type": "BAML"}},
+        ["spec.adapter.constrained: type is BAML: constrained is required (Required or Disabled)"],
+    ),
+    "XML has no schema": (
+        {"adapter": {"type": "XML"}},
+        {"adapter": {"type": "XML", "constrained": "Disabled"}},
+        ["spec.adapter.constrained: constrained is for types JSON and BAML: the XML format has no schema"],
     ),
     "the adapter is one that there is": (
         {"adapter": {"type": "Chat"}},

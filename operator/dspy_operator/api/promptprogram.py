@@ -26,21 +26,22 @@ INPUT, CONTROL = FieldClass.INPUT, FieldClass.CONTROL
 
 
 class Adapter(ApiModel):
-    """How the signature becomes messages and the answer becomes fields (dspy.ChatAdapter, dspy.JSONAdapter)."""
+    """How the signature becomes messages and the answer becomes fields (dspy.ChatAdapter, JSONAdapter, XMLAdapter, BAMLAdapter)."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             id="constrained-is-for-json",
             cel="!has(self.constrained) || self.constrained == 'Auto' || !(self.type in ['Chat', 'XML'])",
-            message="'constrained is for type JSON: the ' + self.type + ' format has no schema'",
+            message="'constrained is for types JSON and BAML: the ' + self.type + ' format has no schema'",
             computed=True,
             field=".constrained",
             reason="FieldValueForbidden",
         ),
         Rule(
             id="json-says-whether-constrained",
-            cel="self.type != 'JSON' || has(self.constrained)",
-            message="type is JSON: constrained is required (Required or Disabled)",
+            cel="!(self.type in ['JSON', 'BAML']) || has(self.constrained)",
+            message="'type is ' + self.type + ': constrained is required (Required or Disabled)'",
+            computed=True,
             field=".constrained",
             reason="FieldValueRequired",
         ),
@@ -53,7 +54,7 @@ class Adapter(ApiModel):
     )
     constrained: Literal["Auto", "Required", "Disabled"] | None = spec_field(
         INPUT,
-        "JSON only: Required sends the outputs' JSON schema as response_format and fails where the endpoint refuses it; Disabled sends "
+        "JSON and BAML: Required sends the outputs' JSON schema as response_format and fails where the endpoint refuses it; Disabled sends "
         "none. Auto: Required where the endpoint keeps the order of fields. Unset is for the other types.",
         default=None,
     )
@@ -62,10 +63,14 @@ class Adapter(ApiModel):
     def _constrained_is_for_json(self) -> Self:
         if self.type in ("Chat", "XML") and self.constrained not in (None, "Auto"):
             raise PydanticCustomError(
-                "constrained", "constrained is for type JSON: the {type} format has no schema", {"type": self.type}
+                "constrained",
+                "constrained is for types JSON and BAML: the {type} format has no schema",
+                {"type": self.type},
             )
-        if self.type == "JSON" and self.constrained is None:
-            raise PydanticCustomError("constrained", "type is JSON: constrained is required (Required or Disabled)")
+        if self.type in ("JSON", "BAML") and self.constrained is None:
+            raise PydanticCustomError(
+                "constrained", "type is {type}: constrained is required (Required or Disabled)", {"type": self.type}
+            )
         return self
 
 

@@ -255,7 +255,7 @@ def _program_problems(program: PromptProgram) -> Iterator[RunFailed]:
     from dspy_operator.runner.metric import ScoredMetric
     from dspy_operator.runner.program import check_program
 
-    for problem in check_program(program.spec.program, program.spec.types):
+    for problem in check_program(program.spec.program, program.spec.types, program.spec.adapter):
         yield RunFailed(Reason.INVALID_PROGRAM, problem.message, path=problem.field)
     try:
         ScoredMetric(program.spec.metric, program.spec.program.output_names)

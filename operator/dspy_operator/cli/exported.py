@@ -9,6 +9,7 @@ Run as a program it checks itself against the revision's own vectors. As a modul
 import json
 import re
 import sys
+import xml.etree.ElementTree as ET
 from typing import Any
 
 PROMPT: dict[str, Any] = {}
@@ -36,6 +37,8 @@ def outputs(answer: str) -> dict[str, Any]:
     """What the model's text says. Raises ValueError where it cannot be read."""
     if PROMPT["answer"]["type"] == "JSON":
         found = json.loads(answer)
+    elif PROMPT["answer"]["type"] == "XML":
+        found = _elements(answer)
     else:
         _, *parts = re.split(r"(?m)^\s*" + PROMPT["answer"]["header"], "\n".join(answer.splitlines()))
         found = {name: text.strip() for name, text in zip(parts[-2::-2], parts[::-2], strict=True)}
@@ -45,6 +48,34 @@ def outputs(answer: str) -> dict[str, Any]:
 def rendered(value: Any) -> str:
     """An input as the messages hold it."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
+
+
+def _elements(answer: str) -> dict[str, Any]:
+    schemas = {name: spec["schema"] for name, spec in PROMPT["outputs"].items()}
+    try:
+        root = ET.fromstring(f"<root>{answer}</root>")
+    except ET.ParseError as error:
+        raise ValueError(f"the answer is no XML: {error}") from error
+    return {e.tag: _inside(e, schemas[e.tag], schemas[e.tag].get("$defs", {})) for e in root if e.tag in schemas}
+
+
+def _inside(node: ET.Element, schema: dict[str, Any], defs: dict[str, Any]) -> Any:
+    schema, text, children = defs.get(schema.get("$ref", "")[8:], schema), (node.text or "").strip(), list(node)
+    if "anyOf" in schema:
+        kinds = [kind for kind in schema["anyOf"] if kind != {"type": "null"}]
+        return _inside(node, kinds[0], defs) if children or text or kinds == schema["anyOf"] else None
+    if schema.get("type") == "array":
+        return [_inside(item, schema["items"], defs) for item in children]
+    if schema.get("type") == "object":
+        members, other = schema.get("properties", {}), schema.get("additionalProperties")
+        named = {child.get("key", child.tag): child for child in children}
+        return {name: _inside(child, members.get(name, other), defs) for name, child in named.items()}
+    if schema.get("type") == "string":
+        return "".join([node.text or "", *(ET.tostring(c, encoding="unicode") for c in node)]) if children else text
+    try:
+        return {"True": True, "False": False}[text] if text in ("True", "False") else json.loads(text)
+    except ValueError:
+        return text
 
 
 def _read(name: str, spec: dict[str, Any], value: Any) -> Any:

@@ -40,7 +40,7 @@ def program_digest(
     if types:
         parts["types"] = {name: type_.document() for name, type_ in types.items()}
     if adapter is not None and adapter.type != "Chat":
-        parts["adapter"] = adapter.document()
+        parts["adapter"] = {"type": "XML"} if adapter.type == "XML" else adapter.document()
     if sampling := _sampling(request, "task"):
         parts["request"] = sampling
     return digest(parts)

@@ -84,7 +84,7 @@ class Attempt:
         before = self.taken()
         try:
             return self.judged(**inputs)
-        except AdapterParseError:
+        except (AdapterParseError, UnicodeEncodeError):  # the second of XMLAdapter, where half a surrogate pair came
             return self._failed("truncated" if dspy.settings.lm.engine.truncated else "parse", inputs)
         except LMError:
             return self._failed("request", inputs)

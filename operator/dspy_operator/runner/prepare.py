@@ -98,7 +98,7 @@ def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:
     Raises:
         RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset, SplitEmpty or InvalidMetric, with the field's path.
     """
-    problems = check_program(spec.program.program, spec.program.types)
+    problems = check_program(spec.program.program, spec.program.types, spec.program.adapter)
     if problems:
         raise RunFailed(Reason.INVALID_PROGRAM, problems[0].message, path=problems[0].field)
     program = spec.program.program

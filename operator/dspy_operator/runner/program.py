@@ -16,12 +16,14 @@ import dspy
 from pydantic import BaseModel
 
 from dspy_operator.api.graph import GRAPH
-from dspy_operator.api.object_types import program_types
+from dspy_operator.api.object_types import ProgramTypes, program_types
 from dspy_operator.api.objects import Problem
 from dspy_operator.api.program import GraphProgram, ObjectType, Program, Signature, SignatureField
+from dspy_operator.api.promptprogram import Adapter
 from dspy_operator.contract.canonical import sha256_hex
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner import graph_source
+from dspy_operator.runner.adapter_source import not_for
 from dspy_operator.runner.program_source import NAMES, reads_datetime, settled_instructions
 from dspy_operator.runner.values import plain
 
@@ -54,12 +56,15 @@ class LoadedProgram:
         return module
 
 
-def check_program(program: Program, types: Mapping[str, ObjectType] | None = None) -> list[Problem]:
+def check_program(
+    program: Program, types: Mapping[str, ObjectType] | None = None, adapter: Adapter | None = None
+) -> list[Problem]:
     """What the schema cannot see: types outside the grammar, names that DSPy cannot take, empty instructions.
 
     Args:
         program: as written.
         types: `spec.types`.
+        adapter: `spec.adapter`; what it could never read is a problem of the field.
     """
     problems: list[Problem] = []
     known = program_types(program, types)
@@ -68,6 +73,8 @@ def check_program(program: Program, types: Mapping[str, ObjectType] | None = Non
         problems += _check_signature(path, signature, shadowed, known.problems)
     if program.graph is not None:
         problems += _check_names(program.graph, shadowed)
+    if adapter is not None:
+        problems += _not_for_adapter(program, known, adapter)
     told = {problem.path for problem in problems}
     problems += [problem for problem in known.problems if problem.path not in told]
     for name, object_type in sorted((types or {}).items()):
@@ -102,6 +109,18 @@ def _check_signature(
             path = (*at, kind, index)
             yield from _check_name(path, field, shadowed, is_input=kind == "inputs")
             yield from [problem for problem in known if problem.path == (*path, "type")]
+
+
+def _not_for_adapter(program: Program, known: ProgramTypes, adapter: Adapter) -> Iterator[Problem]:
+    """Fields of types that the adapter cannot be used with."""
+    for at, signature in _signatures(program):
+        types = known.fields if known.graph is None else known.graph.fields[at[-3]]
+        for kind, fields in (("inputs", signature.inputs), ("outputs", signature.outputs)):
+            for index, field in enumerate(fields):
+                type_ = types.get(field.name)
+                why = not_for(adapter, type_, is_output=kind == "outputs") if type_ is not None else None
+                if why is not None:
+                    yield Problem((*at, kind, index, "type"), why)
 
 
 def _check_names(graph: GraphProgram, shadowed: Set[str]) -> Iterator[Problem]:

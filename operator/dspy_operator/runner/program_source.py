@@ -38,6 +38,7 @@ from dspy_operator.api.signature_types import (
     python_string,
 )
 from dspy_operator.runner import graph_source
+from dspy_operator.runner.adapter_source import CLASSES, AdapterSource, adapter_source
 from dspy_operator.runner.graph_source import BOUNDED
 
 _WIDTH = 120
@@ -45,10 +46,7 @@ _LONG_TYPE = 72
 """A longer type gets a name of its own above the class; a field's line is then never broken before its arguments."""
 
 _SPELLED = {"date": "datetime.date", "datetime": "datetime.datetime", "Image": "dspy.Image", "History": "dspy.History"}
-NAMES = frozenset({"Any", "BaseModel", "ConfigDict", "Field", "Path", "Program", "TypeAdapter"}) | {
-    "PlainJSONAdapter",
-    "SchemaJSONAdapter",
-}
+NAMES = CLASSES | {"Any", "BaseModel", "ConfigDict", "Field", "Path", "Program", "TypeAdapter"}
 """What program.py calls something itself, and a named type cannot be called."""
 
 
@@ -85,13 +83,13 @@ def program_source(
     known = program_types(program, types)
     shape = _single(name, program.single, known) if program.single is not None else _graph(program.graph, known)
     texts, outputs = shape.texts, [known.fields[field] for field in program.output_names]
-    adapter_class, adapter_call = _adapter(adapter, has_objects=any(_holds(type_, Object) for type_ in shape.answers))
+    written = adapter_source(adapter, has_objects=any(_holds(type_, Object) for type_ in shape.answers))
     blocks = [
         _DOCSTRING.format(name=name),
         _imports(
             texts,
             known,
-            adapter_class,
+            written,
             outputs,
             repeats=BOUNDED in shape.blocks,
             has_arguments=any(_arguments(field) for each in (types or {}).values() for field in each.fields),
@@ -100,8 +98,8 @@ def program_source(
             [*texts.aliases(name), _object_class(name, (types or {})[name].fields, texts)] for name in known.objects
         ),
         *shape.blocks,
-        *([adapter_class] if adapter_class else []),
-        f'ADAPTER = {adapter_call}\nREQUEST = {_request(request)}\nSTATE = Path(__file__).with_name("program.json")',
+        *([written.definition] if written.definition else []),
+        f'ADAPTER = {written.call}\nREQUEST = {_request(request)}\nSTATE = Path(__file__).with_name("program.json")',
         *([shape.typed] if _has_typed(known) else []),
         _functions(known, outputs),
     ]
@@ -243,68 +241,24 @@ def _holds(type_: TypeExpr, kind: type | tuple[type, ...], seen: set[str] | None
     return False
 
 
-_SCHEMA_ADAPTER = '''\
-class SchemaJSONAdapter(dspy.JSONAdapter):
-    """Sends the outputs' JSON schema with every request; DSPy itself does so only for models that it knows."""
-
-    def response_format(self, signature: type[dspy.Signature]) -> dict[str, Any]:
-        """The outputs, in the signature's order, as a strict schema."""
-        fields = signature.output_fields.items()
-        properties = {name: TypeAdapter(field.annotation).json_schema() for name, field in fields}
-        schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
-        return {"type": "json_schema", "json_schema": {"name": "outputs", "schema": schema, "strict": True}}
-
-    def _prepare_response_format(self, lm: Any, lm_kwargs: dict[str, Any], signature: type[dspy.Signature]) -> None:
-        lm_kwargs["response_format"] = self.response_format(signature)'''
-
-_OBJECTS_ADAPTER = _SCHEMA_ADAPTER.replace(
-    """\
-        properties = {name: TypeAdapter(field.annotation).json_schema() for name, field in fields}
-        schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
-""",
-    """\
-        properties = {name: TypeAdapter(field.annotation).json_schema() for name, field in fields}
-        schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
-        schema["$defs"] = {name: part for each in properties.values() for name, part in each.pop("$defs", {}).items()}
-""",
-)
-"""The same where outputs hold objects: a `$ref` is looked up at the root of a schema."""
-
-_PLAIN_ADAPTER = '''\
-class PlainJSONAdapter(dspy.JSONAdapter):
-    """Asks for JSON in words only; DSPy itself adds a response_format for models that it knows."""
-
-    def _prepare_response_format(self, lm: Any, lm_kwargs: dict[str, Any], signature: type[dspy.Signature]) -> None:
-        lm_kwargs.pop("response_format", None)'''
-
-
-def _adapter(adapter: Adapter | None, *, has_objects: bool) -> tuple[str, str]:
-    """The adapter's class, where DSPy has none that does it, and the call that makes one."""
-    if adapter is None or adapter.type == "Chat":
-        return "", "dspy.ChatAdapter(use_json_adapter_fallback=False)"
-    if adapter.constrained == "Required":
-        return _OBJECTS_ADAPTER if has_objects else _SCHEMA_ADAPTER, "SchemaJSONAdapter()"
-    return _PLAIN_ADAPTER, "PlainJSONAdapter()"
-
-
 def _imports(
     texts: _Types,
     types: ProgramTypes,
-    adapter_class: str,
+    adapter: AdapterSource,
     outputs: list[TypeExpr],
     *,
     repeats: bool,
     has_arguments: bool,
 ) -> str:
-    typing_names = ["Any"] * bool(adapter_class or repeats or _has_typed(types)) + ["Literal"] * texts.use_literal
+    typing_names = ["Any"] * bool(adapter.definition or repeats or _has_typed(types)) + ["Literal"] * texts.use_literal
     lines = ["import argparse"]
     lines += ["import datetime"] if reads_datetime(types) else []
     lines += ["import json", *(["import logging"] if repeats else []), "import os", "from pathlib import Path"]
     lines += [f"from typing import {', '.join(typing_names)}"] if typing_names else []
-    lines += ["", "import dspy"]
+    lines += ["", "import dspy", *adapter.imports]
     pydantic_names = ["BaseModel", "ConfigDict"] if types.objects else []
     pydantic_names += ["Field"] if has_arguments else []
-    pydantic_names += ["TypeAdapter"] if "TypeAdapter" in adapter_class else []
+    pydantic_names += ["TypeAdapter"] if "TypeAdapter" in adapter.definition else []
     lines += [f"from pydantic import {', '.join(pydantic_names)}"] if pydantic_names else []
     lines += ["from pydantic_core import to_jsonable_python"] if any(_holds(type_, Moment) for type_ in outputs) else []
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """`prompts.json`: what a caller without DSPy needs to send the same messages and read the answers the same way.
 
 Messages come from the adapter itself, formatted with placeholders for inputs, so nothing here repeats DSPy's formats.
-tests/integration/conformance.py is the reader: 30 lines of standard library.
+tests/integration/conformance.py is the reader: a page of standard library.
 """
 
 from __future__ import annotations
@@ -52,6 +52,23 @@ _JSON_RULES = {
     "object": "The answer is one JSON object; its members named as outputs count.",
     "members": "A member that is a string is read as `parse` says; any other is the value, for type string its text.",
 }
+_XML_RULES = {
+    "element": "Put inside one root element, the answer is XML; a child of the root named as an output is that output. "
+    "What is not well-formed is unusable.",
+    "members": "By the output's `schema`, references followed: of an array each `item` inside is an item, of an object each "
+    "element inside is the member of its name, an `entry` that of its attribute `key`; what is empty and may be null is null; "
+    "any other is the text inside, stripped, of integer, number and boolean read as json says.",
+    "text": "A text is then read as `parse` says. That of type string with elements inside is all inside, as it stands.",
+}
+_XML_RENDER_RULES = {
+    "xmlText": "As text, & as &amp; and < as &lt;.",
+    "xml": "A list or object as an element named as the field: of a list each item as an element `item`, of an object each "
+    "member as an element of its name (where it is no Python identifier, also with '-' and '.' after its first character as '_': "
+    "an element `entry` with its name as attribute `key`), other values as scalar with & as &amp; and < as &lt;, null and an "
+    "empty list as an element closed by ' />'. Any other value as a text between the element's tags on lines of their own.",
+}
+_ANSWERS = {"Chat": _CHAT_RULES, "XML": _XML_RULES}
+"""By adapter; BAML and JSON are read alike."""
 _PARSE_RULES = {
     "text": "The string itself.",
     "choice": "The one of `choices` whose text it is (True and False for truth values).",
@@ -87,8 +104,8 @@ def prompts_document(
         **(_wiring(predictors) if graph is None else graph_prompts.wiring(graph, list(predictors))),
         "predictors": {name: _predictor(predictor, adapter) for name, predictor in predictors.items()},
         "request": {"temperature": "0", **request.document()},
-        "answer": {"type": kind, **(_CHAT_RULES if kind == "Chat" else _JSON_RULES)},
-        "rules": _rules([*predictors.values()]) | (graph_prompts.rules(graph) if graph is not None else {}),
+        "answer": {"type": kind, **_ANSWERS[kind]} if kind in _ANSWERS else {"type": "JSON", **_JSON_RULES},
+        "rules": _rules([*predictors.values()], adapter) | (graph_prompts.rules(graph) if graph is not None else {}),
     }
     if vectors_rows is None:
         return {**document, "vectors": None, "note": "dataset.exportRows is false: no vectors, since they copy rows"}
@@ -121,7 +138,7 @@ def step_answers(adapter: dspy.Adapter) -> graph_prompts.Answer:
     return answer
 
 
-def _rules(predictors: Sequence[dspy.Predict]) -> dict[str, dict[str, str]]:
+def _rules(predictors: Sequence[dspy.Predict], adapter: dspy.Adapter) -> dict[str, dict[str, str]]:
     """How values are written and read; of rare types only where a signature has one."""
     inputs = [field.annotation for each in predictors for field in each.signature.input_fields.values()]
     outputs = [field.annotation for each in predictors for field in each.signature.output_fields.values()]
@@ -129,7 +146,7 @@ def _rules(predictors: Sequence[dspy.Predict]) -> dict[str, dict[str, str]]:
     if dspy.Image in inputs:
         render["image"] = _IMAGE_RULE
     if dspy.History in inputs:
-        render |= _HISTORY_RULES
+        render |= _HISTORY_RULES | (_XML_RENDER_RULES if isinstance(adapter, dspy.XMLAdapter) else {})
     if any(map(_is_moment, outputs)):
         parse["moment"] = _MOMENT_RULE
     return {"render": render, "parse": parse}
@@ -178,6 +195,16 @@ def _history(
             quoted = json.dumps(placeholders[field], ensure_ascii=False)
             answered = answered | {"content": answered["content"].replace(quoted, placeholders[field])}
             rules[field] = "jsonInside"
+    if isinstance(adapter, dspy.XMLAdapter):
+        for field, info in signature.output_fields.items():
+            text = placeholders[field]
+            if adapter._uses_nested_xml(info.annotation):
+                # The element that DSPy makes of a list or object has no line ends around what is inside.
+                element = f"<{field}>\n{text}\n</{field}>"
+                answered = answered | {"content": answered["content"].replace(element, text)}
+                rules[field] = "xml"
+            elif info.annotation is str:
+                rules[field] = "xmlText"
     return {
         **_type(signature.fields[name].annotation),
         "render": "turn",
@@ -230,7 +257,7 @@ def _vector(
     response = adapter.format_assistant_message_content(signature, gold)
     try:
         parsed = adapter.parse(signature, response)
-    except AdapterParseError:
+    except (AdapterParseError, UnicodeEncodeError):  # the second of XML with half a surrogate pair
         return None  # a text that looks like a header, say: the model could not give this answer either
     return {
         "predictor": name,

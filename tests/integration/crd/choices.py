@@ -34,6 +34,7 @@ _BESIDE: dict[str, Document] = {
 """What a model needs that none of its fields requires."""
 _WITH: dict[tuple[str, str], Document] = {
     ("Adapter", "JSON"): {"constrained": "Disabled"},
+    ("Adapter", "BAML"): {"constrained": "Disabled"},
     ("Adapter", "Required"): {"type": "JSON"},
     ("Adapter", "Disabled"): {"type": "JSON"},
     ("AccessNamespaces", "Selector"): {"selector": {}},

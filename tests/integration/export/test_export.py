@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     return place
 
 
-@pytest.fixture(scope="module", params=["chat", "json"])
+@pytest.fixture(scope="module", params=["chat", "json", "xml", "baml"])
 def hardest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Revisions with every type, braces, quotes and scripts that could be mistaken for something."""
     folder = tmp_path_factory.mktemp("hardest")
