@@ -135,7 +135,7 @@ def test_a_pull_that_breaks_and_gets_on_is_a_pull() -> None:
 
     async def scenario() -> None:
         async with a_life(server) as life:
-            await life.until(lambda: server.asked["/api/pull"] == 1)
+            await life.until(lambda: server.asked["/api/pull"] >= 1)
             server.percents = (30, 100)
             await life.until(lambda: life.loader.ready)
             assert life.phases == ["pulling", "loading", "ready"]
@@ -148,7 +148,7 @@ def test_a_pull_that_gets_nowhere_is_a_failure_that_stays_said_until_it_is_over(
 
     async def scenario() -> None:
         async with a_life(server) as life:
-            await life.until(lambda: server.asked["/api/pull"] == 4)
+            await life.until(lambda: server.asked["/api/pull"] >= 4)
             assert life.phases == ["pulling", "PullFailed"]
             server.percents = (30, 100)
             await life.until(lambda: life.loader.ready)
