@@ -36,6 +36,7 @@ RUN: dict[str, Any] = {
     "reuse": "Never",
     "cleanup": {"succeeded": "24h", "failed": "168h"},
     "journal": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"size": "1Gi", "storageClassName": "fast"}},
+    "answersFrom": {"runs": ["first"]},
     "podTemplate": POD,
 }
 PROGRAM: dict[str, Any] = {

@@ -335,7 +335,7 @@ def test_the_classes_of_a_runs_fields_are_those_that_its_users_were_promised() -
         FieldClass.IMMUTABLE: "programRef",
         FieldClass.INPUT: "optimizer endpoints startFrom seed goal mode repeats",
         FieldClass.LIVE: "budget concurrency stop",
-        FieldClass.EXECUTION: "podTemplate journal deadlines retries priorityClassName",
+        FieldClass.EXECUTION: "podTemplate answersFrom journal deadlines retries priorityClassName",
         FieldClass.CONTROL: "suspend rerun readyWhen cleanup ttlAfterFinished reuse",
     }
     found = {field.alias: class_of(field) for field in OptimizationRunSpec.model_fields.values()}

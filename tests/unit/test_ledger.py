@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
@@ -23,7 +23,7 @@ from dspy.utils.exceptions import ContextWindowExceededError, LMError
 from dspy_operator.contract.exits import Reason
 from dspy_operator.contract.runspec import Control, Endpoint
 from dspy_operator.runner import breaker, ledger
-from dspy_operator.runner.journal import Journal
+from dspy_operator.runner.journal import Journal, answers_in
 from dspy_operator.runner.ledger import Ledger, Mark, Role
 from dspy_operator.runner.spend import Reserve
 from dspy_operator.runner.stop import RunStop
@@ -149,11 +149,19 @@ def a_ledger(
     endpoints: Mapping[Role, Endpoint] | None = None,
     seed: int = 0,
     offline: bool = False,
+    others: Sequence[Path] = (),
 ) -> Iterator[Ledger]:
     """A try of a run; a second one in the same folder resumes the first."""
     journal = Journal(folder / "journal.jsonl")
     try:
-        yield Ledger(journal, endpoints or {"task": an_endpoint()}, control or a_control(), seed=seed, offline=offline)
+        yield Ledger(
+            journal,
+            endpoints or {"task": an_endpoint()},
+            control or a_control(),
+            seed=seed,
+            offline=offline,
+            others=answers_in(other / "journal.jsonl" for other in others),
+        )
     finally:
         journal.close()
 
@@ -237,6 +245,54 @@ def test_a_repeat_is_another_answer_where_the_model_samples(
         assert len({text for (text,) in found}) == want
         assert found[3] == found[1]
         assert wire.requests == want
+
+
+# Answers of other runs
+
+
+def test_what_another_run_was_answered_at_temperature_0_is_not_asked_again(tmp_path: Path, wire: Wire) -> None:
+    with a_ledger(tmp_path / "first") as made:
+        made.lm("task", made.open_epoch("optimize"))("hello")
+    with a_ledger(tmp_path / "second", seed=7, others=[tmp_path / "first"]) as made:
+        lm = made.lm("task", made.open_epoch("optimize"))
+        assert each(lm, ["hello", "hello", "world"]) == ["answer to hello", "answer to hello", "answer to world"]
+        usage = made.usage()
+        assert (wire.requests, usage.calls, usage.replayed, usage.tokens) == (2, 1, 2, TOKENS)
+        assert made.served().tokens == 3 * TOKENS, "sizes that follow from tokens are those of a run that asked"
+    with a_ledger(tmp_path / "second", seed=7) as made:  # the other journal may be gone by now
+        lm = made.lm("task", made.open_epoch("optimize"))
+        assert each(lm, ["hello", "world"]) == ["answer to hello", "answer to world"]
+        usage = made.usage()
+        assert (wire.requests, usage.calls, usage.failed, usage.tokens) == (2, 1, 0, TOKENS)
+
+
+def test_another_run_answers_nothing_that_is_sampled_and_nothing_for_another_model(tmp_path: Path, wire: Wire) -> None:
+    sampled: Mapping[Role, Endpoint] = {"task": an_endpoint(request={"temperature": "0.7"})}
+    with a_ledger(tmp_path / "first", endpoints=sampled) as made:
+        made.lm("task", made.open_epoch("optimize"))("hello")
+    with a_ledger(tmp_path / "second", endpoints=sampled, others=[tmp_path / "first"]) as made:
+        made.lm("task", made.open_epoch("optimize"))("hello")
+    with a_ledger(tmp_path / "third") as made:
+        made.lm("task", made.open_epoch("optimize"))("hello")
+    other: Mapping[Role, Endpoint] = {"task": an_endpoint(modelDigest="sha256:other")}
+    with a_ledger(tmp_path / "fourth", endpoints=other, others=[tmp_path / "third"]) as made:
+        made.lm("task", made.open_epoch("optimize"))("hello")
+    assert wire.requests == 4
+
+
+def test_a_request_of_a_crash_that_another_run_answered_counts_as_one_call_that_failed(
+    tmp_path: Path, wire: Wire
+) -> None:
+    with a_ledger(tmp_path / "first") as made:
+        made.lm("task", made.open_epoch("optimize"))("hello")
+    wire.behaves = lambda ordinal, text: KeyboardInterrupt()
+    with a_ledger(tmp_path / "second") as made, pytest.raises(KeyboardInterrupt):
+        made.lm("task", made.open_epoch("optimize"))("hello")
+    for others in ([tmp_path / "first"], []):
+        with a_ledger(tmp_path / "second", others=others) as made:
+            assert made.lm("task", made.open_epoch("optimize"))("hello") == ["answer to hello"]
+            usage = made.usage()
+            assert (usage.calls, usage.failed, usage.tokens) == (1, 1, 0)
 
 
 # Ends

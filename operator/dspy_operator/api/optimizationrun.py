@@ -725,6 +725,14 @@ class Journal(UnionModel):
     )
 
 
+class AnswersFrom(ApiModel):
+    """Other runs whose answers are taken where they answered the same request."""
+
+    runs: Annotated[list[ForeignName], Field(min_length=1, max_length=8)] = spec_field(
+        EXECUTION, "Names of OptimizationRuns of this namespace whose journals are kept."
+    )
+
+
 def _above_zero(name: str, duration: str | None) -> None:
     if duration is not None and parse_duration(duration).total_seconds() <= 0:
         raise PydanticCustomError("range", "{name} must be above zero", {"name": name})
@@ -822,6 +830,12 @@ class OptimizationRunSpec(ApiModel):
     )
     journal: Journal | None = spec_field(
         EXECUTION, "Where the journal is; unset means a PersistentVolumeClaim of 1Gi.", default=None
+    )
+    answers_from: AnswersFrom | None = spec_field(
+        EXECUTION,
+        "Runs whose journals are read for answers at temperature 0 before a model is asked: what they paid for is not paid again. "
+        "Unset means none.",
+        default=None,
     )
     pod_template: PodTemplate | None = spec_field(
         EXECUTION, "What is added to the pod; unset means nothing.", default=None

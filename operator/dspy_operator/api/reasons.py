@@ -117,6 +117,8 @@ class RunReason(StrEnum):
     """Set when the budget cannot pay for its own judgement (Accepted, Failed)."""
     PRICING_MISSING = "PricingMissing"
     """Set when a cost budget meets an endpoint without pricing, or two currencies (Accepted)."""
+    ANSWERS_NOT_FOUND = "AnswersNotFound"
+    """Set when a run that `answersFrom` names has no journal: it does not exist, never ran, or was cleaned up (Accepted)."""
 
     # Admitted
     ADMITTED = "Admitted"

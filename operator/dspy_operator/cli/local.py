@@ -82,6 +82,8 @@ class Local:
     folder: Path
     manifests: Manifests
     account: Path
+    answers: tuple[Path, ...] = ()
+    """Journals of the runs that `spec.answersFrom` names."""
 
     def failed_at(self, path: str | None) -> str | None:
         """File and line of the field that a failure names."""
@@ -126,7 +128,7 @@ def prepare_run_of(options: Options, manifests: Manifests, run: OptimizationRun)
             write_json(folder / "run.json", spec.document())
             write_json(folder / "control.json", control.document())
         _write_rows(spec.dataset, rows)
-    return Local(spec, control, folder, manifests, account)
+    return Local(spec, control, folder, manifests, account, _answers(options, run))
 
 
 def prepare_program(options: Options, manifests: Manifests, program: PromptProgram) -> Local:
@@ -159,6 +161,22 @@ def settle(local: Local, result: Result) -> None:
         if not is_full(error):
             raise
         log.error("%s cannot be written: %s", local.account, error)
+
+
+def _answers(options: Options, run: OptimizationRun) -> tuple[Path, ...]:
+    if run.spec.answers_from is None:
+        return ()
+    found = []
+    for number, name in enumerate(run.spec.answers_from.runs):
+        journal = options.output.absolute() / name / "journal.jsonl"
+        if not journal.is_file():
+            raise RunFailed(
+                Reason.INVALID_MANIFEST,
+                f"{journal.parent} has no journal: run {name} first, with the same --output",
+                path=f"spec.answersFrom.runs[{number}]",
+            )
+        found.append(journal)
+    return tuple(found)
 
 
 def _program_of(manifests: Manifests, run: OptimizationRun) -> PromptProgram:

@@ -147,7 +147,7 @@ def run(
                 last_screen(console, local.spec, result, local.folder)
             _say_failure(result, where)
 
-    leave_process(run_process(local.spec, local.control, listener=report, finish=finish))
+    leave_process(run_process(local.spec, local.control, listener=report, finish=finish, answers=local.answers))
 
 
 @app.command()

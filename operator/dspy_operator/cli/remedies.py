@@ -49,6 +49,7 @@ RUN: Mapping[RunReason, str] = {
     RunReason.REVISION_NOT_FOUND: "Correct `spec.startFrom.revision.name`: `kubectl get cm -l dspy-operator.io/component=revision` lists what there is.",
     RunReason.BUDGET_TOO_SMALL: "Raise the budget to what the message says is needed, or hold out fewer test rows.",
     RunReason.PRICING_MISSING: "Write `pricing` on every endpoint of the run, in one currency; or budget calls and tokens instead.",
+    RunReason.ANSWERS_NOT_FOUND: "Take the name out of `answersFrom.runs`; next time, a longer `cleanup` keeps a journal longer.",
     RunReason.PROGRAM_NOT_READY: "Nothing, while it is validated; else mend the program, whose reason the message repeats.",
     RunReason.ENDPOINT_NOT_READY: "Nothing, while it starts; else mend the endpoint, whose reason the message repeats.",
     RunReason.ENDPOINT_BUSY: "Wait, lower `concurrency`, or raise the endpoint's `parallel`, `limits.concurrency` or `scaling.maxReplicas`.",

@@ -191,6 +191,8 @@ def inline_file(format_: str, number: int = 0) -> str:
 
 INCUMBENT_FOLDER = "/incumbent"
 START_FOLDER = "/start"
+ANSWERS_FOLDER = "/answers"
+"""A folder for each run whose answers may be taken: its journal's volume, read only."""
 WORK_FOLDER = "/work"
 JOURNAL_FILE = f"{WORK_FOLDER}/journal.jsonl"
 OUT_FOLDER = f"{WORK_FOLDER}/out"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -239,6 +239,8 @@ class Pod:
     template: Mapping[str, Any] | None = None
     """`podTemplate` as written, in Kubernetes' own names."""
     priority_class: str | None = None
+    answers: Mapping[str, str] = field(default_factory=dict)
+    """Run whose answers may be taken -> PersistentVolumeClaim of its journal."""
     execution: str = ""
     """Digest for names.ANNOTATION_EXECUTION."""
 
@@ -341,6 +343,10 @@ def _volumes(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             secret = {"secretName": data.credentials, "optional": True}
             volumes.append({"name": f"credentials-{number}", "secret": secret})
             where[f"credentials-{number}"] = names.rows_secret_folder(number)
+    for number, (run, claim) in enumerate(sorted(pod.answers.items())):
+        source = {"claimName": claim, "readOnly": True}
+        volumes.append({"name": f"answers-{number}", "persistentVolumeClaim": source})
+        where[f"answers-{number}"] = f"{names.ANSWERS_FOLDER}/{run}"
     if mounts.incumbent is not None:
         volumes.append({"name": "incumbent", "configMap": {"name": mounts.incumbent}})
         where["incumbent"] = names.INCUMBENT_FOLDER

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from dspy_operator.contract import names
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.exits import Exit, Reason
 from dspy_operator.contract.runspec import RunSpec, Usage
@@ -38,7 +39,8 @@ def run_in_cluster(spec: RunSpec, pod: Pod, finish: Callable[[Result], None]) ->
     control = channel.first_control()
     from dspy_operator.runner.process import run_process
 
-    return run_process(spec, control, cluster=channel, listener=progress_logger(log), finish=finish)
+    answers = sorted(Path(names.ANSWERS_FOLDER).glob("*/*/journal.jsonl"))
+    return run_process(spec, control, cluster=channel, listener=progress_logger(log), finish=finish, answers=answers)
 
 
 def _leave_on_signal(spec: RunSpec, channel: ConfigMapChannel) -> None:

@@ -25,7 +25,7 @@ from dspy_operator.contract.reserve import judgement_amount, judgement_calls, wh
 from dspy_operator.contract.runspec import Control, RunSpec, Usage
 from dspy_operator.runner.classes import Classes, by_class, classified
 from dspy_operator.runner.estimate import estimate
-from dspy_operator.runner.journal import Journal, is_full
+from dspy_operator.runner.journal import Journal, answers_in, is_full
 from dspy_operator.runner.judge import Arm, answer_all, answer_repeatedly, examples
 from dspy_operator.runner.ledger import Epoch, Ledger, Mark
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup
@@ -93,6 +93,7 @@ class Run:
         listener: sees each progress document too, for a person's screen.
         recorded: for `verify`: what the recorded try came to; nothing goes on the wire, nothing is written.
         pod: which try this is; None outside a cluster.
+        answers: journals of other runs, whose answers are taken at temperature 0.
     """
 
     def __init__(
@@ -104,11 +105,13 @@ class Run:
         listener: Listener | None = None,
         recorded: Result | None = None,
         pod: Pod | None = None,
+        answers: Sequence[Path] = (),
     ) -> None:
         self.spec = spec
         self._control = control
         self._recorded = recorded
         self._pod = pod
+        self._answers = answers
         of_try = {"attempt": spec.run.attempt, "try_": pod.try_ if pod is not None else 1}
         first = Progress(usage=earlier(control.floor)).model_copy(update=of_try)
         self._tracker = Tracker(_state=first)
@@ -328,6 +331,7 @@ class Run:
             seed=self.spec.seed,
             offline=recorded is not None,
             offline_stop=offline_stop,
+            others=answers_in(self._answers),
         )
         self._reporter.attach(self._ledger)
         if self._halted is not None:

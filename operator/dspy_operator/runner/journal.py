@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,20 @@ class Journal:
         if recorded.torn and not self._read_only:
             os.ftruncate(self._fd, end)
         return recorded
+
+
+def answers_in(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """key -> `done` line of journals that other runs wrote, or still write; where two answered, the first counts.
+
+    Raises:
+        RunFailed: JournalCorrupt with the file and line.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        journal = Journal(path, read_only=True)
+        journal.close()
+        found = journal.recorded.answers | found
+    return found
 
 
 def is_full(error: BaseException) -> bool:

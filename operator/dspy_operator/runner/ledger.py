@@ -97,6 +97,7 @@ class Ledger:
         seed: the run's seed, part of a request's key where it samples.
         offline: for `verify`: nothing may go on the wire. Where the optimization was stopped when it was recorded, it is
             stopped again with this where the record ends; None where it came to its own end.
+        others: key -> `done` line of other runs, taken at temperature 0 in place of a request.
     """
 
     def __init__(
@@ -108,12 +109,14 @@ class Ledger:
         seed: int,
         offline: bool = False,
         offline_stop: RunStop | None = None,
+        others: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._journal = journal
         self._endpoints = dict(endpoints)
         self._seed = seed
         self._offline = offline
         self._offline_stop = offline_stop
+        self._others = others or {}
         self._cond = threading.Condition()
         self._limits = Limits.of(control.budget)
         self._control = control
@@ -145,6 +148,8 @@ class Ledger:
         self.calls_before = recorded.calls
         """Calls of earlier tries."""
         for entry in recorded.answers.values():
+            if "borrowed" in entry:
+                continue  # another run paid for it
             role = entry.get("role", "task")
             tally = self._tallies.setdefault(role, Tally())
             tokens = Tokens.of(entry["response"].get("usage"))
@@ -153,7 +158,8 @@ class Ledger:
             role = recorded.answers.get(key, recorded.failures.get(key, {})).get("role", "task")
             tally = self._tallies.setdefault(role, Tally())
             tally.calls += len(offsets)
-            tally.failed += len(offsets) - (1 if key in recorded.answers else 0)
+            answered = key in recorded.answers and "borrowed" not in recorded.answers[key]
+            tally.failed += len(offsets) - (1 if answered else 0)
         self._floor = _floor(control.floor, total(self._tallies))
 
     # --- what the flow asks ------------------------------------------------------------------------------------------
@@ -390,6 +396,8 @@ class Ledger:
                 engine.epoch.stop = _finished()
                 raise engine.epoch.stop
             self._refuse_divergence(key, document, engine.epoch)
+            if document.get("config", {}).get("temperature") == 0.0 and (other := self._others.get(key)) is not None:
+                return self._borrow(engine, key, request, other)
             self._in_flight[key] = engine.role
         try:
             return self._send(engine, request, document, key)
@@ -488,6 +496,17 @@ class Ledger:
             self._tallies[engine.role].add(tokens, price(tokens, engine.endpoint.pricing))
             if asked_for:  # not a probe: another try needs none, and must derive the same sizes
                 self._serve(engine, tokens, entry["seconds"])
+
+    def _borrow(self, engine: RoleEngine, key: str, request: lm15.Request, other: Mapping[str, Any]) -> lm15.Response:
+        """What another run paid for, written down as this run's own: a resume does not need the other journal."""
+        entry = {**other, "role": engine.role, "t": round(self.seconds, 3), "borrowed": True}
+        entry = {name: value for name, value in entry.items() if name not in ("kind", "crc")}
+        self._journal.append("done", **entry)
+        self._answers[key] = entry
+        self._unanswered.discard(key)
+        self._tallies[engine.role].replayed += 1
+        self._serve(engine, Tokens.of(entry["response"].get("usage")), entry["seconds"])
+        return response_from_dict(entry["response"])
 
     def _serve(self, engine: RoleEngine, tokens: Tokens, seconds: float) -> None:
         if engine.role == "task":

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ def run_process(
     cluster: ConfigMapChannel | None = None,
     listener: Listener | None = None,
     finish: Finish | None = None,
+    answers: Sequence[Path] = (),
 ) -> int:
     """Run to an end, and leave by `os._exit` with the result's code.
 
@@ -46,10 +47,12 @@ def run_process(
 
     Args:
         cluster: the pod's channel; None where the documents are files. result.json is a file in both.
+        answers: journals of other runs, whose answers are taken at temperature 0.
     """
     out = Path(spec.paths.out)
     channel: Channel = cluster or FileChannel(out / "progress.json", Path(spec.paths.control))
-    run = Run(spec, control, channel, listener=listener, pod=cluster.pod if cluster is not None else None)
+    pod = cluster.pod if cluster is not None else None
+    run = Run(spec, control, channel, listener=listener, pod=pod, answers=answers)
     hurry = Hurry()
 
     def leave(result: Result) -> None:

@@ -150,6 +150,38 @@ def test_inputs_are_frozen_and_a_later_change_of_the_program_only_says_so() -> N
     assert frozen(cluster) == before
 
 
+def test_the_journal_of_a_run_whose_answers_are_taken_is_mounted_read_only() -> None:
+    cluster = a_cluster()
+    a_run_is(cluster, {"journal": {"type": "PersistentVolumeClaim"}}, name="first")
+    running(cluster, "first")
+    cluster.ends("first", Reason.COMPLETED)
+    cluster.settle()
+    a_run_is(cluster, {"seed": 1, "answersFrom": {"runs": ["first"]}})
+    cluster.settle()
+    pod = cluster.job("fast")["spec"]["template"]["spec"]
+    claim = {"claimName": "orun-first-journal", "readOnly": True}
+    assert {"name": "answers-0", "persistentVolumeClaim": claim} in pod["volumes"]
+    mounts = pod["containers"][0]["volumeMounts"]
+    assert {"name": "answers-0", "mountPath": "/answers/first", "readOnly": True} in mounts
+
+
+def test_a_journal_that_is_gone_by_the_next_try_is_not_missed() -> None:
+    cluster = a_cluster()
+    a_run_is(cluster, {"journal": {"type": "PersistentVolumeClaim"}}, name="first")
+    running(cluster, "first")
+    cluster.ends("first", Reason.COMPLETED)
+    cluster.settle()
+    a_run_is(cluster, {"seed": 1, "answersFrom": {"runs": ["first"]}})
+    running(cluster)
+    cluster.remove("OptimizationRun", "first")
+    cluster.exits("fast", 137)
+    cluster.settle()
+    cluster.pass_time(seconds=10)
+    cluster.settle()
+    assert cluster.jobs("fast") == ["orun-fast-2"]
+    assert "answers-0" not in {volume["name"] for volume in cluster.job("fast")["spec"]["template"]["spec"]["volumes"]}
+
+
 def test_the_runner_image_is_frozen_with_the_inputs() -> None:
     cluster = a_cluster()
     a_run_is(cluster)

@@ -217,6 +217,14 @@ ROWS = (
         recovers=lambda cluster: an_endpoint_is(cluster, changes=PRICED),
     ),
     Row(
+        RunReason.ANSWERS_NOT_FOUND,
+        _refused({"answersFrom": {"runs": ["first"]}}),
+        ("Accepted", "False"),
+        "spec.answersFrom.runs[0]: OptimizationRun team-a/first has no journal: it does not exist, never ran, or was cleaned up",
+        "Rejected",
+        recovers=lambda cluster: cluster.edit("fast", answersFrom=None),
+    ),
+    Row(
         RunReason.PROGRAM_NOT_READY,
         _refused({}, setup=lambda cluster: a_program_is(cluster, "InvalidDataset", {"metric.type": "F1"})),
         ("Admitted", "False"),

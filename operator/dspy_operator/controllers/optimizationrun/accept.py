@@ -95,6 +95,23 @@ def revision_missing(run: OptimizationRun, name: str, known: Iterable[str]) -> R
     )
 
 
+def answers_missing(run: OptimizationRun, journals: Mapping[str, str]) -> Refusal | None:
+    """A run whose answers are to be taken has no journal.
+
+    Args:
+        journals: run -> claim of its journal.
+    """
+    for number, name in enumerate(run.spec.answers_from.runs if run.spec.answers_from else ()):
+        if name not in journals:
+            of = f"OptimizationRun {run.metadata.namespace}/{name}"
+            return Refusal(
+                RunReason.ANSWERS_NOT_FOUND,
+                f"spec.answersFrom.runs[{number}]: {of} has no journal: it does not exist, never ran, or was cleaned up",
+                of,
+            )
+    return None
+
+
 def refused_inputs(failure: RunFailed, endpoints: Mapping[str, EndpointSeen]) -> Refusal:
     """What `resolve` refuses, in the run's own reasons.
 

@@ -68,9 +68,13 @@ def refused(draft: Draft, following: Following) -> Refusal | None:
     """Why the run cannot be worked with: what it names is not there, or closed to it."""
     if draft.facts.program is None:
         return accept.program_missing(draft.run, draft.facts.known_programs)
-    return accept.endpoints_allowed(
+    refusal = accept.endpoints_allowed(
         draft.run, draft.roles(following), draft.facts.endpoints, draft.facts.known_endpoints
     )
+    if refusal is None and following.fresh:
+        # Later they may be gone: this run's own journal has what it took.
+        refusal = accept.answers_missing(draft.run, draft.facts.journals)
+    return refusal
 
 
 def froze(draft: Draft, following: Following) -> Following | Decision:

@@ -59,9 +59,19 @@ def standing(owner: runnerpod.Owner, live: Control) -> tuple[Body, ...]:
 
 
 def starting(
-    owner: runnerpod.Owner, spec: OptimizationRunSpec, entry: Entry, frozen: Frozen, pull_policy: str
+    owner: runnerpod.Owner,
+    spec: OptimizationRunSpec,
+    entry: Entry,
+    frozen: Frozen,
+    pull_policy: str,
+    *,
+    answers: Mapping[str, str],
 ) -> tuple[Body, ...]:
-    """What is made once: the frozen inputs, the journal's volume, and last the Job."""
+    """What is made once: the frozen inputs, the journal's volume, and last the Job.
+
+    Args:
+        answers: run whose answers may be taken -> claim of its journal.
+    """
     attempt = {names.LABEL_ATTEMPT: str(entry.attempt)}
     made: list[Body] = [
         runnerpod.spec_config_map(
@@ -88,6 +98,7 @@ def starting(
         journal_claim=claim,
         template=spec.pod_template.document() if spec.pod_template else None,
         priority_class=spec.priority_class_name,
+        answers=answers,
         execution=execution_digest(spec),
     )
     made.append(runnerpod.job(owner, names.run_job(owner.name, entry.tries), pod))

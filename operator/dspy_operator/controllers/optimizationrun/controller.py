@@ -42,13 +42,15 @@ class OptimizationRunController:
         """When a live run's status was written last, or first seen; a restart forgets it and waits a full interval."""
 
     def references(self, body: Body) -> Iterable[Key]:
-        """Its program and its endpoints.
+        """Its program, its endpoints and the runs whose answers it takes.
 
         The target of its program is known by what the status tells: by the frozen inputs and the slots of a run that has
         them, by `queue.waitingFor` of one that waits for it.
         """
         namespace, spec, status = body["metadata"]["namespace"], body.get("spec") or {}, body.get("status") or {}
         yield Key("PromptProgram", namespace, spec["programRef"]["name"])
+        for name in (spec.get("answersFrom") or {}).get("runs") or ():
+            yield Key("OptimizationRun", namespace, name)
         endpoints = {
             f"{of.get('namespace') or namespace}/{of['name']}" for of in (spec.get("endpoints") or {}).values()
         }
@@ -120,6 +122,7 @@ class OptimizationRunController:
             revision_digests=revisions,
             image=self._settings.runner_image,
             pull_policy=self._settings.image_pull_policy,
+            journals=_journals(key.namespace, run, world),
             known_programs=_few(world.all("PromptProgram", key.namespace)) if program is None else (),
             known_endpoints=_few(_open_to(key.namespace, world)) if len(endpoints) < len(wanted) else (),
             foreign=tuple(world.foreign(key)),
@@ -172,6 +175,21 @@ def _endpoint(name: str, world: World) -> EndpointSeen | None:
 def _channel(key: Key, children: Iterable[Body]) -> Body | None:
     name = names.run_channel(key.name)
     return next((of for of in children if of["kind"] == "ConfigMap" and of["metadata"]["name"] == name), None)
+
+
+def _journals(namespace: str, run: OptimizationRun, world: World) -> dict[str, str]:
+    """Run that `answersFrom` names -> the claim of its journal."""
+    found = {}
+    for name in run.spec.answers_from.runs if run.spec.answers_from else ():
+        claim = names.run_journal(name)
+        for child in world.children(Key("OptimizationRun", namespace, name)):
+            metadata = child["metadata"]
+            if (child["kind"], metadata["name"]) == (
+                "PersistentVolumeClaim",
+                claim,
+            ) and "deletionTimestamp" not in metadata:
+                found[name] = claim
+    return found
 
 
 def _revisions(namespace: str, program: str, world: World) -> dict[str, str]:

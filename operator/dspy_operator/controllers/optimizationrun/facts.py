@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
@@ -39,6 +39,8 @@ class Facts:
     image: str
     """Of the runner, as configured now."""
     pull_policy: str = "IfNotPresent"
+    journals: Mapping[str, str] = field(default_factory=dict)
+    """Run that `answersFrom` names -> PersistentVolumeClaim of its journal, where it has one."""
     known_programs: Sequence[str] = ()
     known_endpoints: Sequence[str] = ()
     foreign: Sequence[Ref] = ()

@@ -118,7 +118,14 @@ def _start(draft: Draft, following: Following, admission: Mapping[str, Any], ope
         replace(
             plan,
             children=children.standing(draft.owner, live),
-            creates=children.starting(draft.owner, draft.spec, entry, following.frozen, draft.facts.pull_policy),
+            creates=children.starting(
+                draft.owner,
+                draft.spec,
+                entry,
+                following.frozen,
+                draft.facts.pull_policy,
+                answers=draft.facts.journals,
+            ),
         )
     )
 
