@@ -35,7 +35,7 @@ class AnEndpoint:
         for event in events:
             self.now += 1
             if event == "ok":
-                self.breaker.answered()
+                self.breaker.answered(0.0)
             elif event == "refused":
                 if (opened := self.breaker.refused("too long")) is not None:
                     return opened

@@ -631,6 +631,26 @@ def test_a_request_that_always_times_out_is_given_up_after_three_while_others_ar
         assert [entry["code"] for entry in lines(tmp_path, "fail")] == ["timeout"]
 
 
+def test_an_answer_to_what_was_sent_before_an_outage_gives_nothing_up(tmp_path: Path, wire: Wire) -> None:
+    with a_ledger(tmp_path) as made, ThreadPoolExecutor(2) as pool:
+
+        def behaves(ordinal: int, text: str) -> str | BaseException:
+            if text == "slow":
+                wait_until(lambda: wire.texts.count("hit") == 3)
+                return text
+            if wire.texts.count("hit") == 4:
+                wait_until(lambda: made.answered_requests == 1)
+            return server_error()
+
+        wire.behaves = behaves
+        lm = made.lm("task", made.open_epoch("optimize"))
+        slow = pool.submit(outcome, lambda: lm("slow"))
+        wire.reached(1)
+        assert reasons([outcome(lambda: lm("hit"))]) == {Reason.ENDPOINT_UNAVAILABLE}
+        assert slow.result() == "slow"
+        assert lines(tmp_path, "fail") == []
+
+
 def test_where_nobody_else_asks_a_known_request_probes_whether_the_endpoint_answers(tmp_path: Path, wire: Wire) -> None:
     wire.behaves = lambda ordinal, text: timeout() if text == "poison" else text
     with a_ledger(tmp_path) as made:

@@ -44,14 +44,15 @@ class Breaker:
     kinds: Counter[Trouble] = field(default_factory=Counter)
     refused_in_a_row: int = 0
     limited_since: float | None = None
-    answers: int = 0
+    answered_to: float | None = None
+    """When the latest of the requests that were answered was sent (monotonic); None before the first answer."""
     last_words: str = ""
     not_before: float = 0.0
     """monotonic time before which nothing is sent, as Retry-After asked."""
 
-    def answered(self) -> None:
-        """An answer came."""
-        self.answers += 1
+    def answered(self, sent_at: float) -> None:
+        """An answer came to a request that was sent then."""
+        self.answered_to = sent_at if self.answered_to is None else max(sent_at, self.answered_to)
         self.in_a_row = 0
         self.kinds.clear()
         self.refused_in_a_row = 0
@@ -99,8 +100,8 @@ class KeyTroubles:
 
     timeouts: int = 0
     others: int = 0
-    answers_at_first: int = 0
-    """How many answers the endpoint had given when this request first failed."""
+    first_at: float = 0.0
+    """When this request first failed (monotonic): only what was sent later shows that the endpoint answers others."""
 
     def count(self, trouble: Trouble) -> None:
         """One more."""

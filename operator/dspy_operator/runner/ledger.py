@@ -414,12 +414,12 @@ class Ledger:
                 sent_at = monotonic()
                 outcome = engine.attempt(request)
             if isinstance(outcome, lm15.Response):
-                self._accept(engine, key, request, outcome, monotonic() - sent_at)
+                self._accept(engine, key, request, outcome, sent_at)
                 return outcome
             self._fail(engine, key, outcome)
             retry_after = outcome.retry_after  # of a 429, and of a 503 that says when it will be back
             backoff = backoff_seconds(attempt, self._jitter)
-            if self._breakers[endpoint.name].answers == 0 and _trouble(outcome) is Trouble.CONNECTION:
+            if self._breakers[endpoint.name].answered_to is None and _trouble(outcome) is Trouble.CONNECTION:
                 backoff = min(backoff, UNPROVEN_BACKOFF_SECONDS)
             self._wait(engine, backoff, retry_after)
         raise RunStop(Reason.ENDPOINT_UNAVAILABLE, f"{endpoint.name} did not answer one request in 10000 attempts")
@@ -470,7 +470,7 @@ class Ledger:
         key: str,
         request: lm15.Request,
         response: lm15.Response,
-        seconds: float,
+        sent_at: float,
         *,
         asked_for: bool = True,
     ) -> None:
@@ -482,7 +482,7 @@ class Ledger:
             "endpoint": engine.endpoint.name,
             "model": response.model,
             "finish": response.finish_reason,
-            "seconds": round(seconds, 3),
+            "seconds": round(monotonic() - sent_at, 3),
             "t": round(self.seconds, 3),
             "response": document,
         }
@@ -492,7 +492,7 @@ class Ledger:
             self._unanswered.discard(key)
             self._troubles.pop(key, None)
             self._answerable[engine.endpoint.name] = request
-            self._breakers[engine.endpoint.name].answered()
+            self._breakers[engine.endpoint.name].answered(sent_at)
             self._tallies[engine.role].add(tokens, price(tokens, engine.endpoint.pricing))
             if asked_for:  # not a probe: another try needs none, and must derive the same sizes
                 self._serve(engine, tokens, entry["seconds"])
@@ -538,11 +538,11 @@ class Ledger:
             if (opened := breaker.failed(trouble, words, monotonic())) is not None:
                 self._stop_all(engine, *opened)
             breaker.hold_back(error.retry_after, monotonic())
-            troubles = self._troubles.setdefault(key, KeyTroubles(answers_at_first=breaker.answers))
+            troubles = self._troubles.setdefault(key, KeyTroubles(first_at=monotonic()))
             troubles.count(trouble)
             if not troubles.suspect or trouble is Trouble.LIMITED:
                 return
-            if breaker.answers > troubles.answers_at_first:
+            if breaker.answered_to is not None and breaker.answered_to > troubles.first_at:
                 self._give_up(engine, key, words, trouble.value)
         # Nobody else was answered meanwhile, so it may be the endpoint and not this request.
         if self._still_answers(engine):
@@ -566,7 +566,7 @@ class Ledger:
                 if opened is not None:
                     self._stop_all(engine, *opened)
             return False
-        self._accept(engine, key, request, outcome, monotonic() - sent_at, asked_for=False)
+        self._accept(engine, key, request, outcome, sent_at, asked_for=False)
         return True
 
     def _give_up(self, engine: RoleEngine, key: str, words: str, code: str, *, too_long: bool = False) -> None:
