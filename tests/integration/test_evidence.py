@@ -12,7 +12,9 @@ import pytest
 import zstandard
 
 from dspy_operator.contract.evidence import Example, Report
-from tests.integration.harness import OPTIMIZERS, Case, Workplace, ended, start_cli, workplace
+from tests.integration.acceptance import LONG
+from tests.integration.harness import OPTIMIZERS, Case, Workplace, ended, merged, start_cli, workplace
+from tests.integration.test_graph import a_case as graph_case
 
 
 def examples(place: Workplace) -> list[dict[str, Any]]:
@@ -81,7 +83,9 @@ def test_each_answer_has_its_tokens_and_seconds_as_journaled_and_a_replay_gives_
         assert (again["answers"], again["programs"]) == (found["answers"], found["programs"])
 
 
-@pytest.mark.parametrize("optimizer", ["BootstrapFewShotWithRandomSearch", "GEPA", "MIPROv2", "SIMBA"])
+@pytest.mark.parametrize(
+    "optimizer", ["BootstrapFewShotWithRandomSearch", "GEPA", "MIPROv2", "SIMBA"] if LONG else ["MIPROv2", "SIMBA"]
+)
 def test_programs_that_were_scored_lie_on_the_front_or_not(tmp_path: Path, optimizer: str) -> None:
     """SIMBA scores without events of DSPy's: its programs are seen all the same."""
     with workplace(tmp_path, Case(OPTIMIZERS[optimizer], dev=24, test=4)) as place:
@@ -123,6 +127,8 @@ def test_a_report_of_a_run_says_what_its_files_say(tmp_path: Path) -> None:
         assert text.count('<circle class="dot') == len(found["programs"]["shown"])
         assert text.count("<tr data-kinds=") == len(examples(place)) == 8 + 6
         assert f'<td class="number">{calls:,}</td>' in text
+        waited = sum(line["seconds"] for line in place.journal() if line["kind"] == "done")
+        assert f'<td class="number">{waited:,.1f}</td><td class="number">0.' in text, "seconds and money"
         added = re.findall(r'<span class="add" dir="auto">\+(.*?)</span>', text)
         assert len(added) > 4, "demonstrations"
 
@@ -146,3 +152,23 @@ def test_a_revisions_config_map_is_reported_without_texts(tmp_path: Path) -> Non
         text = (tmp_path / "r.html").read_text(encoding="utf-8")
         assert text.count("<tr data-kinds=") == 6
         assert "The rows&#39; texts are in examples.jsonl.zst" in text and "dspy-operator diff OLD NEW" in text
+
+
+def test_an_answer_of_a_graph_took_what_all_its_steps_took(tmp_path: Path) -> None:
+    """Repeated and sampled, too: each answer has its own calls, and all together are what the server counted."""
+    case = graph_case({"type": "Evaluate"}, dev=4, test=5)
+    case.program = merged(case.program, {"target": {"request": {"temperature": "0.7"}}})
+    with workplace(tmp_path, case, stochastic=True) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        answers = [answer for line in examples(place) for answer in line["arms"]["candidate"]["answers"]]
+        assert len(answers) == 5 * 3 and {answer["calls"] for answer in answers} <= {2, 3, 4}
+        usage = done.result["usage"]
+        preflight = usage["calls"] - sum(answer["calls"] for answer in answers)
+        assert preflight in (2, 3, 4), "one dev row"
+        for name in ("inputTokens", "outputTokens"):
+            mean = sum(answer[name] for answer in answers) / sum(answer["calls"] for answer in answers)
+            assert usage[name] == pytest.approx(sum(answer[name] for answer in answers) + preflight * mean, rel=0.05)
+        are_as_documented(place)
+        written = ended(start_cli("report", str(place.run_folder)), place.out)
+        assert written.code == 0, written.stderr

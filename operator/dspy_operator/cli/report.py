@@ -57,7 +57,7 @@ def report(source: str) -> bytes:
     )
     style, script = ((_HTML / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     text = environment.get_template("report.html.j2").render(
-        report=_content(revision, before, examples, _currency(folder / "run.json")),
+        report=_content(revision, before, examples, _currency(folder / "run.json"), _waited(folder)),
         style=Markup(style),  # ours, as the next one
         script=Markup(script),
         style_hash=_hash(style),
@@ -85,8 +85,25 @@ def _currency(path: Path) -> str:
     return str(next((each["pricing"]["currency"] for each in endpoints.values() if each.get("pricing")), ""))
 
 
+def _waited(folder: Path) -> dict[str, float]:
+    """Role -> seconds from request to answer, of all answers of the journal."""
+    path = folder / "journal.jsonl"
+    seconds: dict[str, float] = {}
+    if path.is_file():
+        with path.open("rb") as file:
+            for line in file:
+                if line.startswith(b'{"kind":"done"') and line.endswith(b"}\n"):
+                    answer = json.loads(line)
+                    seconds[answer["role"]] = seconds.get(answer["role"], 0.0) + answer["seconds"]
+    return seconds
+
+
 def _content(
-    revision: Revision, before: Revision | None, examples: Sequence[Mapping[str, Any]], currency: str
+    revision: Revision,
+    before: Revision | None,
+    examples: Sequence[Mapping[str, Any]],
+    currency: str,
+    waited: Mapping[str, float],
 ) -> dict[str, Any]:
     found, provenance = revision.report, revision.provenance
     arms = [arm for arm in ARMS if arm in found.get("scores", {})]
@@ -118,7 +135,7 @@ def _content(
         "dev_rows": dev.get("rows", "dev"),
         "diff": list(_diff(before, revision)) if before is not None else None,
         **_rows(found, examples, arms, reference),
-        **_spend(found, currency),
+        **_spend(found, currency, waited),
         "provenance": list(_provenance(revision)),
     }
 
@@ -335,8 +352,9 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
 # --- spend and provenance -----------------------------------------------------------------------------------------------
 
 
-def _spend(found: Mapping[str, Any], currency: str) -> dict[str, Any]:
+def _spend(found: Mapping[str, Any], currency: str, waited: Mapping[str, float]) -> dict[str, Any]:
     roles: dict[str, Mapping[str, Any]] = {**found.get("usageByRole", {})}
+    of_all = {**waited, "all": sum(waited.values())}
     lines = [*roles.items(), *([("all", found["usage"])] if "usage" in found and len(roles) != 1 else [])]
     columns = ("calls", "failed", "replayed", "inputTokens", "cachedInputTokens", "outputTokens")
 
@@ -346,10 +364,15 @@ def _spend(found: Mapping[str, Any], currency: str) -> dict[str, Any]:
 
     return {
         "spend": [
-            {"role": role, "values": [usage.get(name, 0) for name in columns], "money": priced(usage)}
+            {
+                "role": role,
+                "values": [usage.get(name, 0) for name in columns],
+                "money": priced(usage),
+                "waited": of_all[role] if waited and role in of_all else None,
+            }
             for role, usage in lines
         ],
-        "spend_told": f"Of the run's whole life, all tries; {duration(found.get('seconds', 0))}. A replayed call costs nothing.",
+        "spend_told": f"Of the run's whole life, all tries; {duration(found.get('seconds', 0))}. A replayed call costs nothing; answers waited for at the same time count each.",
     }
 
 
@@ -364,7 +387,7 @@ def _provenance(revision: Revision) -> Iterator[tuple[str, str]]:
         counts = ", ".join(f"{dataset[part]} {part}" for part in ("train", "validation", "test"))
         dropped = f", {dataset['dropped']} dropped: {dataset['droppedMessage']}" if dataset["dropped"] else ""
         yield "rows", f"{counts}{dropped}"
-    for name in ("seed", "optimizer", "resolved"):
+    for name in ("seed", "repeats", "optimizer", "resolved"):
         if found.get(name) not in (None, {}):
             yield name, _told(found[name])
     for role, endpoint in (found.get("endpoints") or {}).items():
@@ -381,5 +404,5 @@ def _provenance(revision: Revision) -> Iterator[tuple[str, str]]:
 
 def _told(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_told(each)}" for name, each in value.items())
+        return ", ".join(f"{name}: {_told(each)}" for name, each in value.items() if each not in (None, {}))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -132,6 +132,7 @@ def provenance_document(spec: RunSpec, result: Result) -> dict[str, Any]:
         "programDigest": spec.program.digest,
         "datasetDigest": result.dataset.digest if result.dataset else None,
         "seed": spec.seed,
+        **({"repeats": spec.repeats} if spec.repeats > 1 else {}),
         "optimizer": spec.optimizer.document() if spec.optimizer else None,
         **({"startFrom": spec.start_from.digest} if spec.start_from else {}),
         "resolved": result.resolved,
