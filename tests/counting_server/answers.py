@@ -18,8 +18,8 @@ from tests.counting_server.hashing import digest, fraction, pick
 from tests.counting_server.prompts import Asked, Field, Schema, Style, input_value
 from tests.counting_server.script import Script, Skill
 
-# Outputs of the optimizers' own signatures: dspy/propose/*.py, dspy/teleprompt/{copro_optimizer,simba_utils,
-# infer_rules}.py. A row's answer never goes there, though the prompt quotes rows.
+# Outputs of DSPy's own signatures: dspy/propose/*.py, dspy/teleprompt/{copro_optimizer,simba_utils,infer_rules}.py,
+# dspy/predict/refine.py. A row's answer never goes there, though the prompt quotes rows.
 _PROPOSALS = frozenset(
     {
         "observations",
@@ -33,6 +33,7 @@ _PROPOSALS = frozenset(
         "proposed_prefix_for_output_field",
         "discussion",
         "module_advice",
+        "advice",
         "natural_language_rules",
     }
 )
@@ -166,7 +167,7 @@ def _free(field: Field, mind: Mind, before: Mapping[str, Any]) -> Any:
         return _next_tool(field, mind, drawn)
     if field.name == "next_tool_args":
         return _tool_arguments(str(before.get("next_tool_name")), mind, drawn)
-    if field.name == "module_advice":
+    if field.name in ("module_advice", "advice"):
         names = re.findall(r'"([^"]+)"', input_value(mind.asked.row, "module_names"))
         return {name: _instruction(digest(drawn, name)) for name in names}
     if field.schema.get("type") != "string" or "enum" in field.schema:

@@ -35,7 +35,8 @@ def render(rule, value, name):
         return escaped(value) if rule == "xmlText" else element(name, value)
     if rule == "xml":
         return f"<{name}>\n{value}\n</{name}>"
-    text = json.dumps(value, ensure_ascii=False, indent=2 if rule == "jsonInside" else None).replace("\n", "\n  ")
+    text = json.dumps(value, ensure_ascii=False, indent=2 if rule in ("jsonInside", "jsonIndented") else None)
+    text = text.replace("\n", "\n  ") if rule == "jsonInside" else text
     return text if rule == "jsonInside" or isinstance(value, (list, dict)) else str(value)
 
 
@@ -94,17 +95,22 @@ def read(spec, value):
         return value
 
 
-with open(sys.argv[1], encoding="utf-8") as file:
-    document = json.load(file)
-for vector in document["vectors"] or []:
-    predictor, answer, response = document["predictors"][vector["predictor"]], document["answer"], vector["response"]
+def outputs(document, predictor, response):
+    answer = document["answer"]
     if answer["type"] == "XML":
         found = elements(predictor["outputs"], response)
     else:
         found = json.loads(response) if answer["type"] == "JSON" else sections(answer["header"], response)
-    outputs = {name: read(spec, found.get(name)) for name, spec in predictor["outputs"].items()}
-    if (
-        outputs != vector["outputs"]
-        or messages(predictor["messages"], predictor["inputs"], vector["inputs"]) != vector["messages"]
-    ):
-        sys.exit(f"{vector['inputs']}: other messages or outputs")
+    return {name: read(spec, found.get(name)) for name, spec in predictor["outputs"].items()}
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], encoding="utf-8") as file:
+        document = json.load(file)
+    for vector in document["vectors"] or []:
+        predictor = document["predictors"][vector["predictor"]]
+        if (
+            outputs(document, predictor, vector["response"]) != vector["outputs"]
+            or messages(predictor["messages"], predictor["inputs"], vector["inputs"]) != vector["messages"]
+        ):
+            sys.exit(f"{vector['inputs']}: other messages or outputs")

@@ -18,13 +18,28 @@ SIGNATURE = {
     "inputs": [{"name": "text", "type": "str"}],
     "outputs": [{"name": "label", "type": "str"}],
 }
+
+
+def asked(module: str, **options: Any) -> dict[str, Any]:
+    return {"type": "Single", "single": {"signature": SIGNATURE, "module": {"type": module, **options}}}
+
+
+def attempts(most: int) -> dict[str, Any]:
+    reward = {"type": "Regex", "regex": {"field": "label", "pattern": "a"}}
+    return {"attempts": most, "threshold": "1", "reward": reward}
+
+
 COSTS: dict[str, tuple[dict[str, Any], Calls]] = {
     "Predict": ({"type": "Single", "single": {"signature": SIGNATURE}}, Calls(1, 1)),
-    "ChainOfThought": (
-        {"type": "Single", "single": {"signature": SIGNATURE, "module": {"type": "ChainOfThought"}}},
-        Calls(1, 1),
-    ),
+    "ChainOfThought": (asked("ChainOfThought"), Calls(1, 1)),
     "a graph": ({"type": "Graph", "graph": SUMMARIES}, Calls(4, 5)),
+    "BestOfN of 1": (asked("BestOfN", bestOfN=attempts(1)), Calls(1, 1)),
+    "BestOfN of 3": (asked("BestOfN", bestOfN=attempts(3)), Calls(2, 3)),
+    "BestOfN of 8": (asked("BestOfN", bestOfN=attempts(8)), Calls(5, 8)),
+    "Refine of 1": (asked("Refine", refine=attempts(1)), Calls(1, 1)),
+    "Refine of 3": (asked("Refine", refine=attempts(3)), Calls(3, 5)),
+    "MultiChainComparison": (asked("MultiChainComparison"), Calls(4, 4)),
+    "MultiChainComparison of 5": (asked("MultiChainComparison", multiChainComparison={"m": 5}), Calls(6, 6)),
 }
 
 

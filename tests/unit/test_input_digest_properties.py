@@ -239,7 +239,33 @@ GRAPH_FIELDS: dict[str, Any] = {
     "program.graph.output": {"answer": "answer.answer"},
 }
 PROGRAM_FIELDS |= {path: (_WIRED, value) for path, value in GRAPH_FIELDS.items()}
-ALONE = {"program.type": "another type is another member", "adapter.type": "Chat is no adapter at all: see below"}
+_REWARD = {"type": "Regex", "regex": {"field": "label", "pattern": "a"}}
+for _type, _member in (("BestOfN", "bestOfN"), ("Refine", "refine")):
+    _repeated = {
+        "program.single.module": {"type": _type, _member: {"attempts": 3, "threshold": "1", "reward": _REWARD}}
+    }
+    PROGRAM_FIELDS |= {
+        f"program.single.module.{_member}.{field}": (_repeated, value)
+        for field, value in {
+            "attempts": 4,
+            "failCount": 2,
+            "module": "ChainOfThought",
+            "threshold": "0.5",
+            "reward.type": "another type is another member",
+            "reward.regex.field": "other",
+            "reward.regex.pattern": "b",
+        }.items()
+    }
+_COMPARED = {"program.single.module": {"type": "MultiChainComparison"}}
+PROGRAM_FIELDS |= {
+    "program.single.module.multiChainComparison.m": (_COMPARED, 5),
+    "program.single.module.multiChainComparison.temperature": (_COMPARED, "0.5"),
+}
+ALONE = {
+    **{path: value for path, (_, value) in PROGRAM_FIELDS.items() if path.endswith(".reward.type")},
+    "program.type": "another type is another member",
+    "adapter.type": "Chat is no adapter at all: see below",
+}
 
 
 @pytest.mark.parametrize("path", list(RUN_FIELDS))

@@ -68,6 +68,25 @@ def instructions_in(source: str) -> str:
     return inspect.cleandoc(docstring)
 
 
+def repeated(
+    module: str, outputs: int, inputs: int, pattern: str = "^[a-z]+$", type_: str = "str", /, **more: Any
+) -> Program:
+    reward = {"type": "Regex", "regex": {"field": "label", "pattern": pattern}}
+    options = {"attempts": 3, "threshold": "1", "reward": reward, **more}
+    members: dict[str, Any] = {
+        "BestOfN": {"bestOfN": options},
+        "Refine": {"refine": options},
+        "MultiChainComparison": {},
+    }
+    document = a_program(
+        a_field("label", type_),
+        *(a_field(f"output_{place}") for place in range(outputs)),
+        inputs=tuple(a_field(f"{'input' * 4}_{place}") for place in range(inputs)),
+    ).document()
+    document["single"]["module"] = {"type": module, **members[module]}
+    return Program.model_validate(document)
+
+
 SHAPES = [
     pytest.param(a_program(), CHAT, None, id="the smallest program"),
     pytest.param(a_program(a_field("label", LABELS, "one of many")), SCHEMA, None, id="a long Literal"),
@@ -121,6 +140,20 @@ SHAPES = [
     ),
     pytest.param(
         a_program(), CHAT, SamplingRequest.model_validate({"stop": ["x" * 128] * 4}), id="a request with longer stops"
+    ),
+    *(
+        pytest.param(repeated(module, 1, inputs), CHAT, None, id=f"{module} with {inputs} inputs")
+        for module in ("BestOfN", "Refine", "MultiChainComparison")
+        for inputs in (1, 2, 3, 9)
+    ),
+    *(
+        pytest.param(
+            repeated("Refine", 0, 1, "x" * width, "int", module="ChainOfThought", failCount=64),
+            SCHEMA,
+            None,
+            id=f"a pattern of {width} characters",
+        )
+        for width in (100, 101, 102, 103, 104, 105, 106, 109, 110, 111, 112, 113)
     ),
     *(
         pytest.param(

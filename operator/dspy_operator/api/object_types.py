@@ -74,7 +74,7 @@ def program_types(program: Program, types: Mapping[str, ObjectType] | None) -> P
         problems.append(Problem(path, f'a signature has one History; "{histories[0]}" is one already'))
     if histories:
         turn = tuple((name, type_) for name, type_ in (inputs | outputs).items() if name not in histories)
-        inputs[histories[0]] = History(turn, thought=single.module_type.value == "ChainOfThought")
+        inputs[histories[0]] = History(turn, thought=single.thinks)
     return ProgramTypes(objects, inputs | outputs, tuple(problems))
 
 

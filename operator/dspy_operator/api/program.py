@@ -106,6 +106,9 @@ class ModuleType(StrEnum):
 
     PREDICT = "Predict"
     CHAIN_OF_THOUGHT = "ChainOfThought"
+    BEST_OF_N = "BestOfN"
+    REFINE = "Refine"
+    MULTI_CHAIN_COMPARISON = "MultiChainComparison"
 
 
 ToolText = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -261,6 +264,23 @@ class SingleProgram(ApiModel):
     def module_type(self) -> ModuleType:
         """The module, with the default applied."""
         return ModuleType(self.module.type) if self.module else ModuleType.PREDICT
+
+    @property
+    def repeat(self) -> RepeatOptions | None:
+        """The options of BestOfN or Refine; None of any other module."""
+        return (self.module.best_of_n or self.module.refine) if self.module else None
+
+    @property
+    def chains(self) -> int:
+        """How many chains of thought a MultiChainComparison asks for, with the default applied."""
+        options = self.module.multi_chain_comparison if self.module else None
+        return options.m if options is not None and options.m is not None else 3
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the signature is asked for `reasoning` first."""
+        asked = self.repeat.module if self.repeat is not None else self.module_type.value
+        return asked in ("ChainOfThought", "MultiChainComparison")
 
     @model_validator(mode="after")
     def _reasoning_is_free(self) -> Self:

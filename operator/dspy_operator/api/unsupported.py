@@ -85,7 +85,8 @@ NOT_YET: tuple[NotYet, ...] = (
     # PromptProgram
     NotYet("Program", "type", "program", values=("Code",)),
     NotYet("GraphNode", "retrieve", "a node that retrieves"),
-    NotYet("Module", "type", "module", values=("ReAct", "BestOfN", "Refine", "MultiChainComparison")),
+    NotYet("Module", "type", "module", values=("ReAct",)),
+    NotYet("Reward", "type", "reward", values=("Judge", "Code")),
     # DSPy's native client: "has no slot on the Chat Completions wire (text and image_url only)"; litellm is not in the image.
     NotYet("SignatureField", "type", "type", words=("Audio",)),
     NotYet("Adapter", "type", "adapter", values=("Auto",)),

@@ -82,6 +82,12 @@ def export(revision: Revision, target: Target) -> str:
     """
     if "output" in revision.prompts:
         raise _cannot(revision, target, "it is a graph and not one prompt; its program.py runs with DSPy")
+    for step in revision.prompts["wiring"]:
+        if "attempts" in step:
+            why = f"{step['attempts']['type']} asks several times and keeps the best answer; its program.py does, with DSPy"
+            raise _cannot(revision, target, why)
+    if len(revision.prompts["predictors"]) != 1:
+        raise _cannot(revision, target, "it has several predictors; its program.py runs with DSPy")
     (predictor,) = revision.prompts["predictors"].values()
     for name, spec in predictor["inputs"].items():
         if spec["render"] not in _RENDERED:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from dspy_operator.api.metric import Metric
-from dspy_operator.api.program import GraphNode, Program
+from dspy_operator.api.program import GraphNode, ModuleType, Program
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,17 @@ def row_calls(program: Program) -> Calls:
     """Calls in the task role for one answer of a program to one row, what its modules ask by themselves included."""
     if program.graph is not None:
         return sum((_times(node) for node in program.graph.nodes.values() if node.predict is not None), NONE)
-    assert program.single is not None
+    single = program.single
+    assert single is not None
+    if single.repeat is not None:
+        # How many attempts a row takes is the reward's to say: half of them is within a factor of two for up to three.
+        most = single.repeat.attempts
+        usual = most // 2 + 1
+        if single.module_type is ModuleType.REFINE:  # between two attempts the model gives advice
+            return Calls(2 * usual - 1, 2 * most - 1)
+        return Calls(usual, most)
+    if single.module_type is ModuleType.MULTI_CHAIN_COMPARISON:
+        return Calls(single.chains + 1, single.chains + 1)
     return ONE
 
 

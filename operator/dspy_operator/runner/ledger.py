@@ -26,9 +26,11 @@ import dspy
 from dspy import lm15
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
 from dspy.clients.engines.lm15_engine import LM15Engine
+from dspy.utils.exceptions import LMError
 
 from dspy_operator.contract.exits import Reason
 from dspy_operator.contract.runspec import Control, Endpoint, Usage
+from dspy_operator.runner import attempts
 from dspy_operator.runner.breaker import Breaker, KeyTroubles, Trouble, backoff_seconds, monotonic
 from dspy_operator.runner.difference import nearest_difference
 from dspy_operator.runner.journal import Journal, mark_key
@@ -52,6 +54,10 @@ class RequestFailed(lm15.ProviderError):  # type: ignore[misc]  # DSPy is untype
 
 class RequestTooLong(lm15.ContextLengthError):  # type: ignore[misc]  # DSPy is untyped here
     """The same of one that exceeds the model's context: DSPy's ContextWindowExceededError, on replay too."""
+
+
+class RequestUnanswered(RequestFailed):
+    """A request that was given up without an answer, while others were answered: no word of the endpoint's on the request."""
 
 
 @dataclass
@@ -714,7 +720,12 @@ class LedgerLM(dspy.LM):  # type: ignore[misc]
         """As dspy.LM."""
         rollout = kwargs.get("rollout_id", self.kwargs.get("rollout_id"))
         with self.engine.rollout(rollout):
-            answers = super().__call__(prompt, messages=messages, **kwargs)
+            try:
+                answers = super().__call__(prompt, messages=messages, **kwargs)
+            except LMError as error:
+                if isinstance(error.__cause__, RequestUnanswered):
+                    attempts.unanswered(error)
+                raise
         return self.sieve(answers) if self.sieve is not None and len(answers) > 1 else answers
 
 
@@ -751,7 +762,9 @@ def _wire(endpoint: Endpoint) -> LM15Engine:
 
 def _refusal(entry: Mapping[str, Any]) -> lm15.ProviderError:
     """What a `fail` line means to DSPy."""
-    return (RequestTooLong if entry.get("tooLong") else RequestFailed)(entry["error"], provider_code=entry.get("code"))
+    lost = entry.get("code") in frozenset(Trouble)
+    kind = RequestTooLong if entry.get("tooLong") else RequestUnanswered if lost else RequestFailed
+    return kind(entry["error"], provider_code=entry.get("code"))
 
 
 def _finished() -> RunStop:

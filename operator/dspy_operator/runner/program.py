@@ -24,6 +24,8 @@ from dspy_operator.contract.canonical import sha256_hex
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner import graph_source
 from dspy_operator.runner.adapter_source import not_for
+from dspy_operator.runner.attempts import make_whole
+from dspy_operator.runner.module_check import check_module
 from dspy_operator.runner.program_source import NAMES, reads_datetime, settled_instructions
 from dspy_operator.runner.values import plain
 
@@ -71,6 +73,8 @@ def check_program(
     shadowed = _SHADOWED | ({"datetime"} if reads_datetime(known) else set())
     for path, signature in _signatures(program):
         problems += _check_signature(path, signature, shadowed, known.problems)
+    if program.single is not None:
+        problems += check_module(program.single)
     if program.graph is not None:
         problems += _check_names(program.graph, shadowed)
     if adapter is not None:
@@ -78,7 +82,7 @@ def check_program(
     told = {problem.path for problem in problems}
     problems += [problem for problem in known.problems if problem.path not in told]
     for name, object_type in sorted((types or {}).items()):
-        if name in NAMES:
+        if name in NAMES or (name == "Attempt" and program.single is not None and program.single.repeat is not None):
             problems.append(Problem(("spec", "types", name), f'"{name}" cannot name a type: program.py uses it'))
         for index, member in enumerate(object_type.fields):
             place = ("spec", "types", name, "fields", index, "name")
@@ -183,6 +187,8 @@ def load_program(source: str, directory: Path) -> LoadedProgram:
     sys.modules[name] = imported
     try:
         loader.exec_module(imported)
+        if issubclass(getattr(imported, "Attempt", object), dspy.Module):
+            make_whole(imported.Program, imported.Attempt)
         return LoadedProgram(module=imported.Program(), adapter=imported.ADAPTER, source=source)
     except Exception as error:  # whatever pydantic, DSPy or Python refuse: to the user it is the program
         problem = " ".join(str(error).split())[:400]

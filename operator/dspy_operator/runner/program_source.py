@@ -40,8 +40,11 @@ from dspy_operator.api.signature_types import (
 from dspy_operator.runner import graph_source
 from dspy_operator.runner.adapter_source import CLASSES, AdapterSource, adapter_source
 from dspy_operator.runner.graph_source import BOUNDED
+from dspy_operator.runner.layout import WIDTH as _WIDTH
+from dspy_operator.runner.layout import call as _call
+from dspy_operator.runner.layout import indented as _indented
+from dspy_operator.runner.module_source import Needs, module_blocks, needs
 
-_WIDTH = 120
 _LONG_TYPE = 72
 """A longer type gets a name of its own above the class; a field's line is then never broken before its arguments."""
 
@@ -84,8 +87,9 @@ def program_source(
     shape = _single(name, program.single, known) if program.single is not None else _graph(program.graph, known)
     texts, outputs = shape.texts, [known.fields[field] for field in program.output_names]
     written = adapter_source(adapter, has_objects=any(_holds(type_, Object) for type_ in shape.answers))
+    needed = needs(program.single, known.fields)
     blocks = [
-        _DOCSTRING.format(name=name),
+        _DOCSTRING.format(name=name, needs=" (it needs google-re2, too)" if needed.reward else ""),
         _imports(
             texts,
             known,
@@ -93,6 +97,7 @@ def program_source(
             outputs,
             repeats=BOUNDED in shape.blocks,
             has_arguments=any(_arguments(field) for each in (types or {}).values() for field in each.fields),
+            needed=needed,
         ),
         *itertools.chain.from_iterable(
             [*texts.aliases(name), _object_class(name, (types or {})[name].fields, texts)] for name in known.objects
@@ -127,7 +132,7 @@ def _single(name: str, single: SingleProgram, known: ProgramTypes) -> _Shape:
     blocks = [
         *texts.aliases(),
         _signature_class(title, signature, texts.of),
-        _program_class(title, single.module_type.value, signature, texts),
+        *module_blocks(single, title, [texts.parameter(field.name) for field in signature.inputs], known.fields),
     ]
     answers = [known.fields[field.name] for field in signature.outputs]
     return _Shape(texts, answers, blocks, _TYPED.format(title=title))
@@ -153,7 +158,7 @@ def _graph(graph: GraphProgram | None, known: ProgramTypes) -> _Shape:
 
 
 _DOCSTRING = '''\
-"""PromptProgram {name}: plain DSPy, written by dspy-operator.
+"""PromptProgram {name}: plain DSPy{needs}, written by dspy-operator.
 
 Its instructions and demonstrations are in program.json beside it.
 
@@ -249,18 +254,21 @@ def _imports(
     *,
     repeats: bool,
     has_arguments: bool,
+    needed: Needs,
 ) -> str:
-    typing_names = ["Any"] * bool(adapter.definition or repeats or _has_typed(types)) + ["Literal"] * texts.use_literal
+    typing_names = ["Any"] * bool(adapter.definition or repeats or _has_typed(types) or needed.reward)
+    typing_names += ["Literal"] * texts.use_literal
     lines = ["import argparse"]
     lines += ["import datetime"] if reads_datetime(types) else []
     lines += ["import json", *(["import logging"] if repeats else []), "import os", "from pathlib import Path"]
     lines += [f"from typing import {', '.join(typing_names)}"] if typing_names else []
-    lines += ["", "import dspy", *adapter.imports]
+    lines += ["", "import dspy", *(["import re2"] if needed.reward else []), *adapter.imports]
     pydantic_names = ["BaseModel", "ConfigDict"] if types.objects else []
     pydantic_names += ["Field"] if has_arguments else []
     pydantic_names += ["TypeAdapter"] if "TypeAdapter" in adapter.definition else []
     lines += [f"from pydantic import {', '.join(pydantic_names)}"] if pydantic_names else []
-    lines += ["from pydantic_core import to_jsonable_python"] if any(_holds(type_, Moment) for type_ in outputs) else []
+    jsonable = needed.jsonable or any(_holds(type_, Moment) for type_ in outputs)
+    lines += ["from pydantic_core import to_jsonable_python"] if jsonable else []
     return "\n".join(lines)
 
 
@@ -387,22 +395,6 @@ def _field(kind: str, field: SignatureField, type_of: Callable[[str], str]) -> s
     return line if len(line) + 4 <= _WIDTH else f"{opening}\n    {argument}\n)"
 
 
-def _program_class(title: str, module: str, signature: Signature, types: _Types) -> str:
-    names = [field.name for field in signature.inputs]
-    forward = _call("def forward(", ["self", "*", *map(types.parameter, names)], ") -> dspy.Prediction:", 4)
-    result = _call("return self.predict(", [f"{name}={name}" for name in names], ")", 8)
-    lines = ["def __init__(self) -> None:", "    super().__init__()", f"    self.predict = dspy.{module}({title})", ""]
-    return "class Program(dspy.Module):\n" + _indented("\n".join([*lines, forward, _indented(result)]))
-
-
-def _call(opening: str, arguments: list[str], closing: str, indent: int) -> str:
-    """One line where it fits, else one for each argument; the comma at the end keeps a formatter from joining them."""
-    line = opening + ", ".join(arguments) + closing
-    if len(line) + indent <= _WIDTH:
-        return line
-    return opening + "\n" + "".join(f"{_indented(argument)},\n" for argument in arguments) + closing
-
-
 def _request(request: SamplingRequest | None) -> str:
     asked = request or SamplingRequest()
     values = [f'"temperature": {float(asked.temperature or "0")}']
@@ -414,10 +406,6 @@ def _request(request: SamplingRequest | None) -> str:
     if len(f'REQUEST = {{{", ".join(values)}, "stop": [{stop}]}}') <= _WIDTH:
         return f'{{{", ".join(values)}, "stop": [{stop}]}}'
     return _call("{", [*values, _call('"stop": [', [*map(python_string, asked.stop)], "]", 5)], "}", _WIDTH)
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" if line else "" for line in text.split("\n"))
 
 
 def _join(blocks: list[str]) -> str:

@@ -14,20 +14,23 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import dspy
 from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER
+from dspy.predict.refine import OfferFeedback
 from dspy.utils.exceptions import AdapterParseError
 from pydantic import TypeAdapter
 
 from dspy_operator.api.graph import Graph
+from dspy_operator.api.program import SingleProgram
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.runner import graph_prompts
 from dspy_operator.runner.values import for_dspy, plain
+from dspy_operator.runner.wiring import completed, hidden, steps
 
 FORMAT = "dspy-operator.io/prompts/v1"
 VECTORS = 3
 VECTOR_CHARACTERS = 32_000
 """Most of an image in a vector: a revision has to fit into a ConfigMap."""
 REASONING = "The answer follows from the inputs."
-"""What stands for ChainOfThought's reasoning in a vector; rows hold none."""
+"""What stands for the reasoning of a ChainOfThought, or of a comparison, in a vector; rows hold none."""
 
 _RENDER_RULES = {
     "text": "A string, as it is.",
@@ -37,6 +40,16 @@ _RENDER_RULES = {
     "placeholders": "All placeholders of a message are replaced in one pass, so that one in a value stays.",
 }
 _IMAGE_RULE = "The URL, as it is, where the placeholder stands: in the url of a part of the content."
+_INDENTED_RULE = (
+    "JSON indented by 2, non-ASCII characters as they are; a date is ISO 8601 text, an object of a named type or an image is the "
+    'text "<non-serializable: TYPE>", TYPE being its name or Image.'
+)
+_ADVICE: dict[str, dict[str, Any]] = {
+    "program_inputs": {"type": "object"},
+    "program_trajectory": {"type": "array", "items": {"type": "object"}},
+    "program_outputs": {"type": "object"},
+}
+"""What Refine asks for advice with: the inputs that are values."""
 _HISTORY_RULES = {
     "turn": "For each item of the input's `messages` the messages of `turn`, filled with that item, stand before the last "
     "message. What an item lacks is null.",
@@ -86,6 +99,7 @@ def prompts_document(
     request: SamplingRequest,
     vectors_rows: Sequence[tuple[Mapping[str, object], Mapping[str, object]]] | None,
     graph: Graph | None = None,
+    single: SingleProgram | None = None,
 ) -> dict[str, Any]:
     """The content of `prompts.json`; no model, no URL, nothing random.
 
@@ -96,33 +110,35 @@ def prompts_document(
         request: how the target samples.
         vectors_rows: (inputs, outputs) of dev rows in the order of their digests; None where rows must not be exported.
         graph: what a program of type Graph means.
+        single: a program of type Single; None where its module asks once, with one predictor.
     """
     kind = adapter_spec.type if adapter_spec else "Chat"
-    predictors = dict(module.named_predictors())
+    wiring, rules = steps(single, module, request) if graph is None else ([], {})
+    asked: dict[str, tuple[dspy.Predict, dict[str, str]]] = {
+        name: (predictor, {}) for name, predictor in module.named_predictors()
+    }
+    asked |= hidden(single, module) if single is not None else {}
     document: dict[str, Any] = {
         "format": FORMAT,
-        **(_wiring(predictors) if graph is None else graph_prompts.wiring(graph, list(predictors))),
-        "predictors": {name: _predictor(predictor, adapter) for name, predictor in predictors.items()},
+        **({"wiring": wiring} if graph is None else graph_prompts.wiring(graph, list(asked))),
+        "predictors": {name: _predictor(predictor, adapter, fixed) for name, (predictor, fixed) in asked.items()},
         "request": {"temperature": "0", **request.document()},
         "answer": {"type": kind, **_ANSWERS[kind]} if kind in _ANSWERS else {"type": "JSON", **_JSON_RULES},
-        "rules": _rules([*predictors.values()], adapter) | (graph_prompts.rules(graph) if graph is not None else {}),
+        "rules": _rules([predictor for predictor, _ in asked.values()], adapter)
+        | (graph_prompts.rules(graph) if graph is not None else {"wiring": rules} if rules else {}),
     }
     if vectors_rows is None:
         return {**document, "vectors": None, "note": "dataset.exportRows is false: no vectors, since they copy rows"}
     if graph is not None:
         return {**document, **graph_prompts.walked(module, graph, vectors_rows, step_answers(adapter))}
-    ((name, only),) = predictors.items()
-    vectors = [vector for row in vectors_rows if (vector := _vector(name, only, adapter, *row))][:VECTORS]
+    vectors = []
+    for name, (predictor, _) in asked.items():
+        whole = (completed(single, *row, REASONING) for row in vectors_rows)
+        made = [vector for row in whole if (vector := _vector(name, predictor, adapter, *row))]
+        vectors += made[:VECTORS]
     if not vectors:
         return {**document, "vectors": None, "note": "no row labels every output: no vectors"}
     return {**document, "vectors": vectors}
-
-
-def _wiring(predictors: Mapping[str, dspy.Predict]) -> dict[str, Any]:
-    """Of a program of one predictor: what goes in goes to it, and what it gives comes out."""
-    ((name, only),) = predictors.items()
-    inputs = {field: field for field in only.signature.input_fields}
-    return {"wiring": [{"predictor": name, "inputs": inputs, "outputs": list(only.signature.output_fields)}]}
 
 
 def step_answers(adapter: dspy.Adapter) -> graph_prompts.Answer:
@@ -147,34 +163,41 @@ def _rules(predictors: Sequence[dspy.Predict], adapter: dspy.Adapter) -> dict[st
         render["image"] = _IMAGE_RULE
     if dspy.History in inputs:
         render |= _HISTORY_RULES | (_XML_RENDER_RULES if isinstance(adapter, dspy.XMLAdapter) else {})
+    if any(predictor.signature is OfferFeedback for predictor in predictors):
+        render["jsonIndented"] = _INDENTED_RULE
     if any(map(_is_moment, outputs)):
         parse["moment"] = _MOMENT_RULE
     return {"render": render, "parse": parse}
 
 
-def _predictor(predictor: dspy.Predict, adapter: dspy.Adapter) -> dict[str, Any]:
+def _predictor(predictor: dspy.Predict, adapter: dspy.Adapter, fixed: Mapping[str, str]) -> dict[str, Any]:
+    """A predictor's messages with placeholders for its inputs, but for those that are always the same."""
     signature = predictor.signature
     history = next((name for name, field in signature.input_fields.items() if field.annotation is dspy.History), None)
     fields = dict(signature.input_fields if history is None else signature.fields)
-    fields.pop(history, None)
-    empty: dict[str, Any] = {name: _stand_in(field.annotation, "") for name, field in fields.items()}
+    for name in (history, *fixed):
+        fields.pop(name, None)
+    empty: dict[str, Any] = dict(fixed) | {name: _stand_in(field.annotation, "") for name, field in fields.items()}
     turns: Any = {} if history is None else {history: {"messages": [empty]}}
     bare = "".join(_text(message["content"]) for message in _messages(predictor, adapter, empty | turns))
     placeholders = {name: _placeholder(name, bare, field.annotation) for name, field in fields.items()}
     if history is not None:
         turns = {history: {"messages": [placeholders]}}
-    messages = _messages(predictor, adapter, placeholders | turns)
+    messages = _messages(predictor, adapter, dict(fixed) | placeholders | turns)
     response_format = getattr(adapter, "response_format", None)  # of the class in program.py that sends one
     inputs: dict[str, Any] = {
         name: {**_type(field.annotation), "placeholder": placeholders[name], "render": _render_rule(field.annotation)}
         for name, field in signature.input_fields.items()
-        if name != history
+        if name in placeholders
     }
+    if signature is OfferFeedback:  # DSPy writes its texts from values
+        for name, schema in _ADVICE.items():
+            inputs[name] |= {"schema": schema, "render": "jsonIndented"}
     if history is not None:
         inputs[history] = _history(signature, history, placeholders, messages[-3:-1], adapter)
     return {
         "messages": messages if history is None else [*messages[:-3], messages[-1]],
-        "inputs": {name: inputs[name] for name in signature.input_fields},
+        "inputs": {name: inputs[name] for name in signature.input_fields if name in inputs},
         "outputs": {
             name: {**_type(field.annotation), **_parse_rule(field.annotation)}
             for name, field in signature.output_fields.items()

@@ -57,6 +57,7 @@ def revision_of(spec: RunSpec, prepared: Prepared, state: Mapping[str, Any]) -> 
         spec.program.request or SamplingRequest(),
         vectors,
         program_types(spec.program.program, spec.program.types).graph,
+        spec.program.program.single,
     )
     return Revision(prepared.program.source.encode(), program_json_bytes(module), document_bytes(prompts))
 
