@@ -43,6 +43,15 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
         "inferRules": {"maxBootstrappedDemos": 3, "maxLabeledDemos": 4, "numCandidates": 5, "numRules": 3},
     },
     "SIMBA": {"type": "SIMBA", "simba": {"bsize": 6, "numCandidates": 3, "maxSteps": 3}},
+    "Stages": {
+        "type": "Stages",
+        "stages": {
+            "stages": [
+                {"type": "BootstrapFewShot", "bootstrapFewShot": {"maxBootstrappedDemos": 3, "maxLabeledDemos": 4}},
+                {"type": "MIPROv2", "miproV2": {"numCandidates": 3, "numTrials": 6, "minibatch": False}},
+            ]
+        },
+    },
 }
 """One of each, with counts that end by themselves after 60 to 200 calls."""
 SKILL = {"base": 0.4, "per_demo": 0.06, "instructions": 0.3, "max": 0.95}

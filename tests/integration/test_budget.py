@@ -33,9 +33,10 @@ WANTING = {
     "COPRO": Case({"type": "COPRO", "copro": {"breadth": 6, "depth": 5}}, dev=14),
     "InferRules": Case({"type": "InferRules", "inferRules": {"maxLabeledDemos": 4, "numCandidates": 24}}),
     "SIMBA": Case({"type": "SIMBA", "simba": {"bsize": 6, "numCandidates": 3, "maxSteps": 10}}),
+    "Stages": Case({"type": "Stages", "stages": {"stages": [{"type": "BootstrapFewShot"}, GEPA]}}),
 }
 """Explicit counts that want more than 300 calls, with 12 test rows."""
-EXACT = {"MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferRules", "SIMBA"}
+EXACT = {"MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferRules", "SIMBA", "Stages"}
 """Whose best-so-far is better than the baseline after 56 calls here, so that both arms of the judgement are paid."""
 
 

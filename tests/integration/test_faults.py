@@ -157,7 +157,7 @@ FAULTS = {
         ),
     )
 }
-SCORED_ON_VALIDATION = {"BootstrapFewShotWithRandomSearch", "MIPROv2", "GEPA", "InferRules"}
+SCORED_ON_VALIDATION = {"BootstrapFewShotWithRandomSearch", "MIPROv2", "GEPA", "InferRules", "Stages"}
 SLICE = (
     ("BootstrapFewShot", "503 from the first request on"),
     ("MIPROv2", "503 from the middle on, then repaired"),
@@ -178,6 +178,7 @@ SLICE = (
     ("SIMBA", "503 from the middle on, then repaired"),
     ("SIMBA", "half of all 429, Retry-After"),
     ("SIMBA", "one request hangs"),
+    ("Stages", "503 from the middle on, then repaired"),
 )
 """What `make test` runs of the table."""
 

@@ -25,7 +25,16 @@ from tests.integration.harness import OPTIMIZERS, Case, Workplace, intruder, wor
 
 pytestmark = pytest.mark.unmeasured
 
-KILLED = ("BootstrapFewShot", "MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferRules", "SIMBA")
+KILLED = (
+    "BootstrapFewShot",
+    "MIPROv2",
+    "GEPA",
+    "BootstrapFewShotWithRandomSearch",
+    "COPRO",
+    "InferRules",
+    "SIMBA",
+    "Stages",
+)
 THREADS = 8
 START_SECONDS = 120
 """Until a process has started and come to its point; generous, the machine may be busy."""

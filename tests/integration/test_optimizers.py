@@ -170,13 +170,29 @@ def test_progress_counts_all_the_trials_that_it_planned(whole: Reference, optimi
         assert progress["trialsDone"] == progress["trialsPlanned"] > 0
 
 
-@pytest.mark.parametrize("optimizer", ["BootstrapFewShot", "BootstrapFewShotWithRandomSearch", "InferRules"])
+@pytest.mark.parametrize("optimizer", ["BootstrapFewShot", "BootstrapFewShotWithRandomSearch", "InferRules", "MIPROv2"])
 def test_as_many_failed_rows_as_max_errors_end_the_run_by_that_name(tmp_path: Path, optimizer: str) -> None:
     with unreadable_from_the_optimizer_on(tmp_path, optimizer, maxErrors=2) as place:
         done = place.run()
         assert (done.code, done.result["reason"], done.result["path"]) == (53, "ModelAnswersUnusable", "spec.optimizer")
         assert f"{optimizer}: maxErrors: 2 rows failed" in done.result["message"], done.result["message"]
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("optimizer", ["MIPROv2"])
+def test_rows_that_fail_in_the_search_of_miprov2_end_the_run_and_are_no_score(
+    tmp_path: Path, whole: Reference, optimizer: str
+) -> None:
+    """DSPy's MIPROv2 scores an evaluation that was ended for its errors 0, and goes on."""
+    after_the_proposals = next(sent for sent in whole.evaluations if sent > whole.evaluations[1])
+    faults = [{"type": "garbage_text", "when": {"after": after_the_proposals}}]
+    case = Case(changed(optimizer, maxErrors=2), concurrency=THREADS)
+    with workplace(tmp_path, case, faults=faults) as place:
+        done = place.run()
+        assert (done.code, done.result["reason"], done.result["path"]) == (53, "ModelAnswersUnusable", "spec.optimizer")
+        assert "MIPROv2: maxErrors: 2 rows failed" in done.result["message"]
+        evaluated = [entry for entry in place.journal() if entry.get("mark") == "evaluate"]
+        assert len(evaluated) == len([sent for sent in whole.evaluations if sent <= after_the_proposals])
 
 
 def text_of(request: dict[str, Any]) -> str:
@@ -197,7 +213,7 @@ def programs(place: Workplace) -> set[str]:
 def unreadable_from_the_optimizer_on(folder: Path, optimizer: str, **options: Any) -> Any:
     """A case whose model answers the baseline, and then nothing that can be read."""
     spec = changed(optimizer, **options)
-    baseline = 12 if optimizer in {"BootstrapFewShotWithRandomSearch", "InferRules"} else 24
+    baseline = 24 if optimizer == "BootstrapFewShot" else 12
     faults = [{"type": "garbage_text", "when": {"after": baseline}}]
     return workplace(folder, Case(spec, concurrency=THREADS), faults=faults)
 

@@ -80,6 +80,7 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "numTrials": 9,
         "maxBootstrappedDemos": 2,
         "maxLabeledDemos": 3,
+        "maxErrors": 5,
         "initTemperature": "0.5",
         "metricThreshold": "0.5",
         "minibatch": True,
@@ -124,6 +125,13 @@ OPTIONS_OF: dict[str, dict[str, Any]] = {
         "temperatureForCandidates": "0.5",
     },
 }
+
+
+def staged(type_: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    member = {MEMBER[type_]: options} if options is not None else {}
+    return {"type": "Stages", "stages": {"stages": [{"type": type_, **member}, {"type": "GEPA"}]}}
+
+
 # MIPROv2's two counts go together.
 _COUNTS = {"numCandidates": {"numTrials": 5, "numCandidates": 5}, "numTrials": {"numTrials": 5, "numCandidates": 5}}
 RUN_FIELDS: dict[str, Other] = {
@@ -131,6 +139,15 @@ RUN_FIELDS: dict[str, Other] = {
     **{
         f"optimizer.{MEMBER[type_]}.{option}": (
             {"optimizer": {"type": type_, MEMBER[type_]: _COUNTS.get(option, {}) if type_ == "MIPROv2" else {}}},
+            value,
+        )
+        for type_, options in OPTIONS_OF.items()
+        for option, value in options.items()
+    },
+    "optimizer.stages.stages.type": ({"optimizer": staged("BootstrapFewShot")}, "GEPA"),
+    **{
+        f"optimizer.stages.stages.{MEMBER[type_]}.{option}": (
+            {"optimizer": staged(type_, _COUNTS.get(option, {}) if type_ == "MIPROv2" else {})},
             value,
         )
         for type_, options in OPTIONS_OF.items()
@@ -272,7 +289,8 @@ ALONE = {
 def test_every_input_field_of_a_run_moves_it(path: str) -> None:
     base, value = RUN_FIELDS[path]
     before = a_run(base)
-    assert digest(changed(before, f"spec.{path}", value)) != digest(before)
+    at = path.replace("stages.stages.", "stages.stages.0.")
+    assert digest(changed(before, f"spec.{at}", value)) != digest(before)
 
 
 @pytest.mark.parametrize("path", [path for path in PROGRAM_FIELDS if path not in ALONE])
@@ -301,7 +319,7 @@ def test_no_input_field_is_forgotten() -> None:
 
 # What never moves it.
 
-OPTIMIZERS = st.sampled_from(sorted(OPTIONS))
+OPTIMIZERS = st.sampled_from(sorted(OPTIONS.keys() - {"Stages"}))
 
 
 @st.composite

@@ -43,6 +43,11 @@ class OptimizerOptions(ApiModel):
         written = getattr(self, name)
         return self.DEFAULTS.get(name) if written is None else written
 
+    @property
+    def fits_budget(self) -> bool:
+        """Whether sizes come from the budget: `auto: FitBudget`, also where it is the default."""
+        return False
+
     def deviations(self) -> dict[str, Any]:
         """camelCase options that were written and differ from their default: what an input digest covers."""
         return {
@@ -203,6 +208,11 @@ class MIPROv2Options(OptimizerOptions):
         _check_temperature("initTemperature", self.init_temperature)
         return self
 
+    @property
+    def fits_budget(self) -> bool:
+        """Unless a size is written."""
+        return self.auto in (None, "FitBudget") and self.num_candidates is None and self.num_trials is None
+
     @model_validator(mode="after")
     def _auto_or_counts(self) -> Self:
         counts = [
@@ -291,6 +301,11 @@ class GEPAOptions(OptimizerOptions):
     max_merge_invocations: Annotated[int, Field(ge=0, le=1000)] | None = spec_field(
         INPUT, "Most merges; unset means 5.", default=None
     )
+
+    @property
+    def fits_budget(self) -> bool:
+        """Unless a size is written."""
+        return self.auto in (None, "FitBudget") and self.max_full_evals is None and self.max_metric_calls is None
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -465,6 +480,12 @@ class _Optimizers(UnionModel):
     simba: SIMBAOptions | None = spec_field(INPUT, "Options of SIMBA.", default=None)
     infer_rules: InferRulesOptions | None = spec_field(INPUT, "Options of InferRules.", default=None)
 
+    @property
+    def options(self) -> OptimizerOptions:
+        """The member that `type` names; where it was not written, one with nothing set."""
+        members = (getattr(self, name) for name in type(self).model_fields if name != "type")
+        return next((member for member in members if member is not None), None) or OPTIONS[self.type]()
+
 
 class Stage(_Optimizers):
     """One optimizer of several."""
@@ -485,6 +506,11 @@ class StagesOptions(OptimizerOptions):
     """Optimizers one after the other (dspy.BetterTogether), each on what the one before made; none is Stages itself."""
 
     stages: Annotated[list[Stage], Field(min_length=2, max_length=4)] = spec_field(INPUT, "The optimizers, in order.")
+
+    @property
+    def fits_budget(self) -> bool:
+        """Whether any stage does."""
+        return any(stage.options.fits_budget for stage in self.stages)
 
 
 class Optimizer(_Optimizers):
@@ -510,19 +536,9 @@ class Optimizer(_Optimizers):
     stages: StagesOptions | None = spec_field(INPUT, "Options of Stages.", default=None)
 
     @property
-    def options(self) -> OptimizerOptions:
-        """The member that `type` names; where it was not written, one with nothing set."""
-        members = (
-            self.labeled_few_shot,
-            self.bootstrap_few_shot,
-            self.bootstrap_few_shot_with_random_search,
-            self.mipro_v2,
-            self.gepa,
-            self.copro,
-            self.simba,
-            self.infer_rules,
-        )
-        return next((member for member in members if member is not None), None) or OPTIONS[self.type]()
+    def types(self) -> tuple[str, ...]:
+        """The optimizers that run: itself, or those of its stages."""
+        return tuple(stage.type for stage in self.stages.stages) if self.stages is not None else (self.type,)
 
 
 OPTIONS: dict[str, type[OptimizerOptions]] = {
@@ -535,6 +551,7 @@ OPTIONS: dict[str, type[OptimizerOptions]] = {
     "COPRO": COPROOptions,
     "InferRules": InferRulesOptions,
     "SIMBA": SIMBAOptions,
+    "Stages": StagesOptions,
 }
 """The options of each optimizer type that the runner has."""
 

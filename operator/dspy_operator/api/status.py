@@ -175,6 +175,7 @@ class RunProgress(ApiModel):
     """How far the pod is."""
 
     step: Word | None = told("load, preflight, baseline, optimize, judge or publish.")
+    stage: Word | None = told('Of Stages: which one, for example "2 of 3: MIPROv2"; trials are of the stage.')
     trials_done: Count | None = told("Trials of the optimizer that are done.")
     trials_planned: Count | None = told("Trials that it plans.")
     percent: Percent | None = told("Percent of the whole run that is done.")

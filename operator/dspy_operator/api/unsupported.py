@@ -95,13 +95,6 @@ NOT_YET: tuple[NotYet, ...] = (
     NotYet("Metric", "type", "metric", values=("Judge", "Code")),
     NotYet("PartMetric", "type", "metric", values=("Judge", "Code")),
     # OptimizationRun
-    NotYet(
-        "Optimizer",
-        "type",
-        "optimizer",
-        values=("Stages",),
-    ),
-    NotYet("MIPROv2Options", "maxErrors", "maxErrors of MIPROv2"),
     NotYet("RoleEndpoints", "judge", "a judge"),
     NotYet("OptimizationRunSpec", "ttlAfterFinished", "ttlAfterFinished"),
     # ModelEndpoint

@@ -204,7 +204,7 @@ class _Check:
             f"spec.endpoints.{role}.name": endpoint
             for role in (type(roles).model_fields if roles is not None else ())
             if (endpoint := getattr(roles, role)) is not None
-            and (role != "prompt" or run.spec.optimizer.type in PROMPT_OPTIMIZERS)
+            and (role != "prompt" or not PROMPT_OPTIMIZERS.isdisjoint(run.spec.optimizer.types))
         }
         if roles is None or roles.task is None:
             named["spec.target.endpoint.name"] = program.spec.target.endpoint

@@ -56,6 +56,8 @@ def line_of(name: str, progress: Progress) -> Text:
         f" {progress.percent:3d} %",
     )
     usage = total(progress.usage)
+    if progress.stage:
+        text.append(f"  {progress.stage}")
     if progress.trials_planned:
         text.append(f"  trial {progress.trials_done}/{progress.trials_planned}")
     for label, score in (("baseline", progress.baseline), ("best", progress.best)):
@@ -160,8 +162,18 @@ def estimate_screen(console: Console, spec: RunSpec, result: Result) -> None:
             f"rows: {rows.train} train, {rows.validation} validation, {rows.test} test, {rows.dropped} dropped",
             highlight=False,
         )
+    for line in _counts(spec, result):
+        console.print(f"  {line}", highlight=False)
+
+
+def _counts(spec: RunSpec, result: Result) -> Iterator[str]:
+    """What the optimizer's options came to, of Stages stage by stage."""
+    stages = spec.optimizer.options.get("stages", ()) if spec.optimizer is not None else ()
     for name, value in result.resolved.items():
-        console.print(f"  {name}: {value}", highlight=False)
+        if name != "stages":
+            yield f"{name}: {value}"
+    for number, (stage, own) in enumerate(zip(stages, result.resolved.get("stages", ()), strict=False), start=1):
+        yield f"{number}. {stage['type']}: {', '.join(f'{name} {value}' for name, value in own.items()) or 'no counts'}"
 
 
 def total(usage: dict[str, Usage]) -> Usage:

@@ -12,7 +12,7 @@ from typing import Any
 
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.metric import Metric
-from dspy_operator.api.optimizationrun import Goal, Optimizer, OptimizerOptions
+from dspy_operator.api.optimizationrun import Goal, Optimizer, OptimizerOptions, Stage, StagesOptions
 from dspy_operator.api.program import DEFAULT_TOP_K, ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.contract.canonical import digest, sha256_hex
@@ -70,9 +70,7 @@ def input_digest(
         start: digest of the revision that the optimizer begins with; None for the baseline.
         repeats: answers to each row, where another number was written than what unset means.
     """
-    parts: dict[str, Any] = {"optimizer": {"type": optimizer.type}, "program": program, "dataset": dataset}
-    if options := _deviations(optimizer.options):
-        parts["optimizer"]["options"] = options
+    parts: dict[str, Any] = {"optimizer": _optimizer(optimizer), "program": program, "dataset": dataset}
     if seed:
         parts["seed"] = seed
     if mode != "Run":
@@ -139,7 +137,14 @@ def _drop(document: dict[str, Any], name: str, default: Any) -> None:
         document[name] = settled
 
 
+def _optimizer(of: Optimizer | Stage) -> dict[str, Any]:
+    options = _deviations(of.options)
+    return {"type": of.type, "options": options} if options else {"type": of.type}
+
+
 def _deviations(options: OptimizerOptions) -> dict[str, Any]:
+    if isinstance(options, StagesOptions):
+        return {"stages": [_optimizer(stage) for stage in options.stages]}
     defaults = {type(options).model_fields[name].alias: value for name, value in options.DEFAULTS.items()}
     written = {name: _settled(value) for name, value in options.deviations().items()}
     return {name: value for name, value in written.items() if value != defaults.get(name)}

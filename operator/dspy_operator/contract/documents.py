@@ -39,6 +39,8 @@ class Progress(Document):
     """Generation of the control document in force."""
     step: str = "load"
     """load | preflight | baseline | optimize | judge | publish"""
+    stage: str | None = None
+    """Of Stages: "2 of 3: MIPROv2"; trials are those of the stage."""
     trials_done: int = 0
     trials_planned: int | None = None
     percent: int = 0

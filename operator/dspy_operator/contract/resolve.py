@@ -73,7 +73,7 @@ def resolve(
     roles = run.spec.endpoints
     task = _role(run, roles.task if roles else None, target.endpoint, program.metadata.namespace, target.request)
     wanted = {"task": task}
-    if run.spec.optimizer.type in PROMPT_OPTIMIZERS:
+    if not PROMPT_OPTIMIZERS.isdisjoint(run.spec.optimizer.types):
         # The prompt role samples on its own terms: only the endpoint is the task's.
         wanted["prompt"] = _role(run, roles.prompt if roles else None, None, "", None, default=task)
     resolved: dict[str, Endpoint] = {}
@@ -104,7 +104,7 @@ def resolve(
         seed=run.spec.seed or 0,
         program=part,
         optimizer=OptimizerPart(
-            type=run.spec.optimizer.type,  # type: ignore[arg-type]  # what the runner has not is refused at admission: api/unsupported.py
+            type=run.spec.optimizer.type,
             options=run.spec.optimizer.options.document(),
         ),
         goal=run.spec.goal,

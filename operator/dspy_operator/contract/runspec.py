@@ -63,6 +63,7 @@ class OptimizerPart(Document):
         "COPRO",
         "InferRules",
         "SIMBA",
+        "Stages",
     ]
     options: dict[str, Any] = {}
 

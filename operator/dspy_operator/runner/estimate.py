@@ -37,7 +37,11 @@ def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls
     rescored = (0 if prepared.optimizer.uses_validation else scored) + (scored if spec.start_from else 0)
     calls = max(sizes.calls_per_row, scored + endpoints - 1) + optimize + rescored + reserve_calls
     row_tokens = prompt_tokens(spec, prepared)
-    demos = max(counts.get("max_bootstrapped_demos", 0), counts.get("max_labeled_demos", 0), counts.get("k", 0))
+    demos = max(
+        each.get(name, 0)
+        for each in (counts, *counts.get("stages", ()))
+        for name in ("max_bootstrapped_demos", "max_labeled_demos", "k")
+    )
     example = max(16, row_tokens // 4)
     input_tokens = row_tokens + demos * example // 2
     reasoning = prepared.program.source.count("dspy.ChainOfThought(")

@@ -28,7 +28,7 @@ from dspy_operator.runner.estimate import estimate
 from dspy_operator.runner.journal import Journal, answers_in, is_full
 from dspy_operator.runner.judge import Arm, answer_all, answer_repeatedly, examples
 from dspy_operator.runner.ledger import Epoch, Ledger, Mark
-from dspy_operator.runner.optimizers.shape import NEVER, Counts, Setup
+from dspy_operator.runner.optimizers.shape import NEVER, Counts, Part, Setup
 from dspy_operator.runner.pod import Pod, identity
 from dspy_operator.runner.prepare import Prepared, prepare
 from dspy_operator.runner.program import fields_of, load_program, program_hash, state_document
@@ -131,6 +131,7 @@ class Run:
         self._gate: GateReport | None = None
         self._estimate: Estimate | None = None
         self._optimizing = False
+        self._part: Part | None = None
         self._concluding = threading.Lock()
         self._result: Result | None = None
 
@@ -461,20 +462,31 @@ class Run:
                     )
 
     def _optimize(self, prepared: Prepared, student: Any, epoch: Epoch, watcher: Watcher) -> Candidate:
-        assert self._ledger is not None and prepared.optimizer is not None
+        assert self._ledger is not None and prepared.optimizer is not None and self.spec.optimizer is not None
         ledger = self._ledger
         self._look_at_goal(epoch)
         self._counts = ledger.resolved(self._fitted_counts(prepared))
-        self._tracker.set(
-            step="optimize", trials_done=0, trials_planned=prepared.optimizer.trials(self._counts, prepared.sizes)
-        )
+        self._tracker.set(step="optimize")
         by_order = random.Random(self.spec.seed)
         dev, train, validation = list(prepared.parts.dev), list(prepared.parts.train), list(prepared.parts.validation)
         for rows in (dev, train):
             by_order.shuffle(rows)
 
+        begun_with = program_hash(student)
+
+        def began(part: Part, counts: Counts, program: Any, stage: str | None) -> None:
+            nonlocal begun_with
+            begun_with, self._part = program_hash(program), part
+            watcher.on_failure = lambda error: self._give_up(part, counts, error)
+            self._tracker.set(trials_done=0, trials_planned=part.optimizer.trials(counts, part.sizes), stage=stage)
+
         def bootstrapped(scores: Sequence[float]) -> None:
-            ledger.mark(Mark("bootstrap", program_hash(student), prepared.parts.digest, tuple(scores)))
+            ledger.mark(Mark("bootstrap", begun_with, prepared.parts.digest, tuple(scores)))
+
+        def score(program: Any) -> float:
+            if program_hash(program) not in self._best.scores:
+                answer_all(program, prepared.scored, prepared.metric, self._threads)
+            return self._best.scores[program_hash(program)]
 
         setup = Setup(
             train=examples(train, student),
@@ -485,29 +497,40 @@ class Run:
             prompt_lm=ledger.lm("prompt", epoch) if "prompt" in self.spec.endpoints else dspy.settings.lm,
             threads=self._threads,
             seed=self.spec.seed,
+            sizes=prepared.sizes,
+            score=score,
+            on_stage=began,
             on_trial=lambda done: self._tracker.set(trials_done=done),
             on_bootstrap=bootstrapped,
             on_evaluation=watcher.evaluated,
         )
-        compiled = self._compiled(prepared, student, setup)
+        whole = Part(self.spec.optimizer.type, prepared.optimizer, prepared.options, prepared.sizes)
+        began(whole, self._counts, student, None)
+        try:
+            compiled = prepared.optimizer.compile(student, prepared.options, self._counts, setup)
+        except Exception as error:
+            assert watcher.on_failure is not None
+            watcher.on_failure(error)
+            raise
+        watcher.on_failure = None
         return Candidate(program_hash(compiled), 0.0, state_document(compiled))
 
-    def _compiled(self, prepared: Prepared, student: Any, setup: Setup) -> Any:
-        """DSPy's optimizer, to its end; what makes it give up is of the model and no bug of ours."""
-        assert prepared.optimizer is not None and self.spec.optimizer is not None
-        type_, most = self.spec.optimizer.type, self._counts.get("max_errors")
-        try:
-            return prepared.optimizer.compile(student, prepared.options, self._counts, setup)
-        except Exception as error:
-            # A bootstrap raises the last row's error, an evaluation an Exception of these words (dspy/utils/parallelizer.py).
-            if most is not None and (isinstance(error, DSPyError) or str(error).startswith("Execution cancelled")):
-                why = f"maxErrors: {most} rows failed in one bootstrap or evaluation"
-            elif isinstance(error, DSPyError):
-                why = "it cannot go on without an answer"
-            else:
-                raise
-            last = f"; the last error: {' '.join(str(error).split())[:300]}" if isinstance(error, DSPyError) else ""
-            raise RunStop(Reason.MODEL_ANSWERS_UNUSABLE, f"{type_}: {why}{last}", path="spec.optimizer") from error
+    def _give_up(self, part: Part, counts: Counts, error: BaseException) -> None:
+        """End the run for what makes DSPy's optimizer give up: it is of the model and no bug of ours.
+
+        Raises:
+            RunStop: ModelAnswersUnusable, but for an error of any other kind.
+        """
+        most = counts.get("max_errors")
+        # A bootstrap raises the last row's error, an evaluation an Exception of these words (dspy/utils/parallelizer.py).
+        if most is not None and (isinstance(error, DSPyError) or str(error).startswith("Execution cancelled")):
+            why = f"maxErrors: {most} rows failed in one bootstrap or evaluation"
+        elif isinstance(error, DSPyError):
+            why = "it cannot go on without an answer"
+        else:
+            return
+        last = f"; the last error: {' '.join(str(error).split())[:300]}" if isinstance(error, DSPyError) else ""
+        raise RunStop(Reason.MODEL_ANSWERS_UNUSABLE, f"{part.type}: {why}{last}", path=part.path) from error
 
     def _score_compiled(self, prepared: Prepared, compiled: Candidate) -> None:
         """The candidate of an optimizer that scores none itself, on dev: for the report, and for what its tokens cost."""
@@ -674,13 +697,12 @@ class Run:
             write_json(Path(self.spec.paths.out) / "best.json", {"score": round(best.score, 4), "program": best.state})
 
     def _count_trial(self, rows: int) -> None:
-        assert self._prepared is not None and self._prepared.optimizer is not None
-        match self._prepared.optimizer.trial:
+        match self._part.optimizer.trial if self._part is not None else None:
             case "Evaluation":
                 self._tracker.trial()
             case "Row":
                 self._tracker.trial(rows)
-            case "Own":
+            case "Own" | None:
                 pass
 
     def _renew_reserve(self, epoch: Epoch, served: Tally, before: Tally, answers: int) -> None:

@@ -82,13 +82,15 @@ def prepare(spec: RunSpec) -> Prepared:
         calls_per_row=scored_row_calls(part.program, part.metric).usual,
     )
     if spec.optimizer is not None:
-        from dspy_operator.runner.optimizers import OPTIMIZERS
+        from dspy_operator.runner.optimizers import optimizer_of, parts_of
 
-        optimizer = OPTIMIZERS[spec.optimizer.type]
-        options = OPTIONS[spec.optimizer.type].model_validate(spec.optimizer.options)
-        why = optimizer.check(options, sizes)
-        if why is not None:
-            raise RunFailed(Reason.INVALID_DATASET, f"{spec.optimizer.type}: {why}", path="spec.optimizer")
+        type_ = spec.optimizer.type
+        options = OPTIONS[type_].model_validate(spec.optimizer.options)
+        optimizer = optimizer_of(type_, options)
+        for each in parts_of(type_, optimizer, options, sizes):
+            why = each.optimizer.check(each.options, each.sizes)
+            if why is not None:
+                raise RunFailed(Reason.INVALID_DATASET, f"{each.type}: {why}", path=each.path)
     return Prepared(program, rows, parts, metric, optimizer, options, sizes)
 
 

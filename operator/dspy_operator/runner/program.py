@@ -246,6 +246,13 @@ def apply_state(module: dspy.Module, state: Mapping[str, Any]) -> None:
     module.load_state(state)
 
 
+def settled(module: dspy.Module) -> dspy.Module:
+    """Another instance of its class, in its state as a revision would hold it: without models, traces or the mark of a compiled one."""
+    another = type(module)()
+    apply_state(another, state_document(module))
+    return another
+
+
 def fields_of(module: dspy.Module) -> dict[str, list[str]]:
     """Predictor -> the names of its fields, as its signature orders them."""
     return {name: list(predictor.signature.fields) for name, predictor in module.named_predictors()}

@@ -157,6 +157,8 @@ class Watcher(BaseCallback):  # type: ignore[misc]
         self._on_evaluation = on_evaluation
         self._running: dict[str, tuple[Any, Sequence[Any]]] = {}
         """Evaluations, but for those that say themselves what they came to."""
+        self.on_failure: Callable[[BaseException], None] | None = None
+        """Told why an evaluation has no score, before its optimizer makes one of it: MIPROv2 takes a 0 for it (dspy/teleprompt/utils.py)."""
         self._answering = threading.local()
         self._took: WeakKeyDictionary[Any, tuple[int, Took]] = WeakKeyDictionary()
         """Program -> answers since its last evaluation, and what they took."""
@@ -173,6 +175,8 @@ class Watcher(BaseCallback):  # type: ignore[misc]
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         """Mark it, and keep it if it is the best on all scored rows."""
         program, devset = self._running.pop(call_id, (None, ()))
+        if exception is not None and self.on_failure is not None:
+            self.on_failure(exception)
         if program is None or exception is not None or outputs is None:
             return
         self.evaluated(getattr(program, "judged", program), devset, [score_of(score) for *_, score in outputs.results])

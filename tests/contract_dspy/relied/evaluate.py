@@ -21,7 +21,7 @@ RELIED = (
         "dspy.utils.parallelizer.ParallelExecutor",
         "source 50278c7e6c6e51e9",
         "a BaseException gets out of its threads; a straggler's second thread after 120 s; the words that Flow knows a stopped evaluation by",
-        "flow.py::Run._compiled",
+        "flow.py::Run._give_up",
     ),
     Relied("dspy.evaluate.metrics.f1_score", "source a9f53b80caabd382", "metric F1 is DSPy's", "metrics/f1.py::F1"),
     Relied(

@@ -835,6 +835,12 @@ def test_a_deaf_watch_does_not_make_a_pod_seem_silent() -> None:
         pytest.param({"type": "MIPROv2"}, {"calls": 200}, False, id="sizes from another budget"),
         pytest.param({"type": "MIPROv2", "miproV2": {"auto": "Light"}}, {"calls": 200}, True, id="sizes of their own"),
         pytest.param({"type": "GEPA", "gepa": {"maxMetricCalls": 50}}, {"calls": 200}, True, id="a count of their own"),
+        pytest.param(
+            {"type": "Stages", "stages": {"stages": [{"type": "BootstrapFewShot"}, {"type": "MIPROv2"}]}},
+            {"calls": 200},
+            False,
+            id="a stage with sizes from another budget",
+        ),
     ],
 )
 def test_a_kept_result_of_the_same_inputs_is_reused_with_no_call(

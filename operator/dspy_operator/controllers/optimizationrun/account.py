@@ -248,18 +248,9 @@ def kept_result(account: Account, input_digest: str, spec: OptimizationRunSpec) 
     """(run, result) of the same inputs, by any run of the program; one whose sizes came from its budget only for the same."""
     for run, entry in sorted(account.root.items()):
         kept = entry.inputs.get(input_digest)
-        if kept is not None and (not _fits_budget(spec) or same_budget(kept.budget, spec.budget)):
+        if kept is not None and (not spec.optimizer.options.fits_budget or same_budget(kept.budget, spec.budget)):
             return run, kept
     return None
-
-
-def _fits_budget(spec: OptimizationRunSpec) -> bool:
-    """Whether the optimizer's sizes come from the budget: `auto: FitBudget`, also where it is the default."""
-    options = spec.optimizer.options.document()
-    if "auto" in type(spec.optimizer.options).model_fields:
-        sizes = {"numCandidates", "numTrials", "maxFullEvals", "maxMetricCalls"}
-        return options.get("auto", "FitBudget") == "FitBudget" and not sizes & options.keys()
-    return False
 
 
 def closed(entry: Entry, ended: Ended) -> Entry:

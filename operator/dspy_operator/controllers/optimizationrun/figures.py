@@ -33,6 +33,7 @@ def progress(document: Progress, *, ended: bool = False) -> dict[str, Any]:
     """`status.progress`."""
     told: dict[str, Any] = {
         "step": document.step,
+        "stage": document.stage,
         "trialsDone": document.trials_done,
         "trialsPlanned": document.trials_planned,
         "percent": min(100, max(0, document.percent)),

@@ -68,7 +68,7 @@ def roles_of(run: OptimizationRun, program: PromptProgram | None) -> dict[str, s
     elif program is not None:
         target = program.spec.target.endpoint
         roles["task"] = f"{target.namespace or program.metadata.namespace}/{target.name}"
-    if run.spec.optimizer.type in PROMPT_OPTIMIZERS:
+    if not PROMPT_OPTIMIZERS.isdisjoint(run.spec.optimizer.types):
         if endpoints is not None and endpoints.prompt is not None:
             roles["prompt"] = f"{endpoints.prompt.namespace or own}/{endpoints.prompt.name}"
         elif "task" in roles:

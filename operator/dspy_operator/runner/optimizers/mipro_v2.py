@@ -42,6 +42,7 @@ class MIPROv2:
             "minibatch_full_eval_steps": options.value("minibatch_full_eval_steps"),
             "max_bootstrapped_demos": options.value("max_bootstrapped_demos"),
             "max_labeled_demos": options.value("max_labeled_demos"),
+            "max_errors": options.value("max_errors"),
             "validation_rows": sizes.validation,
         }
         if options.value("num_candidates") is not None:
@@ -107,7 +108,7 @@ class MIPROv2:
             auto=None,
             num_candidates=counts["num_fewshot_candidates"],
             num_threads=setup.threads,
-            max_errors=NEVER,
+            max_errors=counts["max_errors"] or NEVER,
             seed=setup.seed,
             init_temperature=float(options.value("init_temperature")),
             track_stats=False,

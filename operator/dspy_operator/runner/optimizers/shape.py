@@ -31,6 +31,18 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One optimizer with its options: a run's whole, or a stage of it."""
+
+    type: str
+    optimizer: Optimizer
+    options: OptimizerOptions
+    sizes: Sizes
+    """Of the rows that it works on."""
+    path: str = "spec.optimizer"
+
+
+@dataclass(frozen=True)
 class Setup:
     """What an optimizer works with. Examples are dspy.Example; LMs are the Ledger's."""
 
@@ -42,6 +54,11 @@ class Setup:
     prompt_lm: Any
     threads: int
     seed: int
+    sizes: Sizes
+    score: Callable[[Any], float]
+    """A program's score on the rows that are compared, 0 to 100; asked for where it is not known."""
+    on_stage: Callable[[Part, Counts, Any, str], None]
+    """Called before a stage with its counts, the program that it begins with, and what it is called in progress."""
     on_trial: Callable[[int], None]
     """Called with the number of finished trials, for optimizers that DSPy gives no events for."""
     on_bootstrap: Callable[[Sequence[float]], None]
@@ -53,10 +70,13 @@ class Setup:
 class Optimizer(Protocol):
     """One optimizer of DSPy."""
 
-    uses_validation: bool
-    """Whether candidates are scored on the validation rows only (train is for learning), or on all of dev."""
-    trial: Trial
-    """What progress counts: evaluations by DSPy, rows that it scored, or what the optimizer itself says to `on_trial`."""
+    @property
+    def uses_validation(self) -> bool:
+        """Whether candidates are scored on the validation rows only (train is for learning), or on all of dev."""
+
+    @property
+    def trial(self) -> Trial:
+        """What progress counts: evaluations by DSPy, rows that it scored, or what the optimizer itself says to `on_trial`."""
 
     def check(self, options: OptimizerOptions, sizes: Sizes) -> str | None:
         """Why these rows cannot serve these options, or None; asked before any call is paid."""
