@@ -23,7 +23,7 @@ from tests.integration.s3_server import BUCKET, REGION, S3Server, s3_server
 from tests.integration.test_bad_input import assert_clean
 from tests.integration.test_fetch import a_pods_spec, validated_by_the_runner
 from tests.integration.test_formats import as_json_lines
-from tests.integration.test_validate import findings
+from tests.integration.test_validate import findings, validated
 
 BOOTSTRAP, EVALUATE = OPTIMIZERS["BootstrapFewShot"], OPTIMIZERS["Evaluate"]
 CONTENT = b'{"text": "a"}\n'
@@ -233,6 +233,23 @@ def test_rows_of_a_bucket_run_to_the_same_revision_and_are_fetched_once(server: 
     assert done.result["dataset"] == first.result["dataset"]
     hidden = server.owner.secret_key.encode()
     assert not any(hidden in each for each in (*told, done.stdout.encode(), done.stderr.encode()))
+
+
+def test_each_part_may_have_an_object_of_its_own(server: S3Server, tmp_path: Path) -> None:
+    rows = Case(EVALUATE).rows()
+    server.put("dev.jsonl", as_json_lines(rows[:24]).encode())
+    server.put("held-out.jsonl.gz", gzip.compress(as_json_lines(rows[24:]).encode()))
+    secret = server.owner.folder(tmp_path / "secret")
+    program = in_a_bucket(server, "dev.jsonl", credentialsSecret={"name": "bucket"})
+    of_test = in_a_bucket(server, "held-out.jsonl.gz", credentialsSecret={"name": "bucket"})["dataset"]["source"]
+    program["dataset"]["split"] = {"type": "Sources", "sources": {"test": of_test}}
+    folder = Case(EVALUATE, program=program).write(tmp_path / "manifests")
+    done = validated(folder, "--secret", f"bucket={secret}")
+    assert done.code == 0, done.stderr
+    assert "36 rows (12 train, 12 validation, 12 test)" in done.stdout
+    server.client().delete_object(Bucket=BUCKET, Key="held-out.jsonl.gz")
+    done = validated(folder, "--secret", f"bucket={secret}")
+    assert "spec.dataset.split.sources.test.s3.key: bucket tickets" in done.stderr
 
 
 def test_an_object_that_is_not_there_is_told_by_its_field_and_nothing_is_paid(server: S3Server, tmp_path: Path) -> None:
