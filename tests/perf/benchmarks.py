@@ -158,13 +158,17 @@ def kill(seeds: int) -> None:
 
 
 def memory(_: int) -> None:
-    """The most that a process has held after 10,000 calls of an evaluation."""
+    """The most that a process has held after 10,000 calls of an evaluation; and when all of them come from the journal."""
     _head("", "calls", "MiB at the most", "processor, ms a call")
     for who in ("hand", "ours"):
         with placed("Evaluate", 1, parts=(2500, 2500, 5000), latency=0) as (place, server):
             took = finished(place.start(who), place)
             sent = int(server.counts()["requests"])
             _row("by hand" if who == "hand" else "ours", sent, took.rss, f"{1000 * took.cpu / sent:.1f}")
+            if who == "ours":
+                took = finished(place.start("verify"), place)
+                assert int(server.counts()["requests"]) == sent
+                _row("ours, verified", 0, took.rss, f"{1000 * took.cpu / sent:.1f}")
 
 
 # --- one call after the other -----------------------------------------------------------------------------------------
@@ -251,6 +255,8 @@ class Place:
                 str(self.seed),
                 str(self.folder / "o.json"),
             ]
+        elif who == "verify":
+            command = [*_python("dspy_operator.cli.main"), "verify", str(self.folder / "out" / "run")]
         else:
             command = [
                 *_python("dspy_operator.cli.main"),
