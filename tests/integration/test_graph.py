@@ -14,27 +14,38 @@ import pytest
 
 from tests.integration.acceptance import LONG, resumed_to_the_same, unanswered, uninterrupted
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, intruder, workplace
+from tests.integration.search_server import Answer, SearchServer, passages, search_server
 from tests.integration.test_kill import THREADS, kill_at_ordinal
 from tests.unit.graphs import a_field, a_step
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
 
 LABEL = 'Literal["positive", "negative"]'
-GRAPH: dict[str, Any] = {
-    "inputs": [a_field("text")],
-    "nodes": {
-        "views": a_step({"text": "inputs.text"}, a_field("parts", "list[str]"), asks="Take the text apart."),
-        "mood": a_step({"text": "inputs.text", "part": "item"}, a_field("mood"), asks="Name the mood of the part.")
-        | {"forEach": "views.parts", "maxItems": 2},
-        "verdict": a_step(
-            {"text": "inputs.text", "moods": "mood.mood"},
-            a_field("label", LABEL),
-            asks="Classify the text.",
-            types={"moods": "list[str]"},
-        ),
-    },
-    "output": {"label": "verdict.label"},
-}
+
+
+def a_graph(url: str) -> dict[str, Any]:
+    """Five calls a row at most, and as many lookups as it has texts: one."""
+    return {
+        "inputs": [a_field("text")],
+        "nodes": {
+            "context": {
+                "retrieve": {"http": {"url": url, "timeout": "5s"}, "topK": 2},
+                "inputs": {"query": "inputs.text"},
+            },
+            "views": a_step({"text": "inputs.text"}, a_field("parts", "list[str]"), asks="Take the text apart."),
+            "mood": a_step({"text": "inputs.text", "part": "item"}, a_field("mood"), asks="Name the mood of the part.")
+            | {"forEach": "views.parts", "maxItems": 2},
+            "verdict": a_step(
+                {"text": "inputs.text", "moods": "mood.mood", "context": "context.passages"},
+                a_field("label", LABEL),
+                asks="Classify the text.",
+                types={"moods": "list[str]", "context": "list[str]"},
+            ),
+        },
+        "output": {"label": "verdict.label"},
+    }
+
+
 SMALL: dict[str, dict[str, Any]] = OPTIMIZERS | {
     "MIPROv2": {"type": "MIPROv2", "miproV2": {"numCandidates": 3, "numTrials": 4, "minibatch": False}},
     "GEPA": {"type": "GEPA", "gepa": {"maxMetricCalls": 60}},
@@ -45,9 +56,10 @@ SLICE = tuple(SMALL) if LONG else ("MIPROv2", "GEPA")
 KILLED = tuple(SMALL) if LONG else ("SIMBA",)
 
 
-def a_case(optimizer: Mapping[str, Any], graph: Mapping[str, Any] = GRAPH, **more: Any) -> Case:
+def a_case(optimizer: Mapping[str, Any], search: SearchServer, **more: Any) -> Case:
     """The harness's rows, answered by a graph; only its last step has a right answer."""
-    return GraphCase(optimizer, program={"program": {"type": "Graph", "graph": graph}}, **{"dev": 12, "test": 6} | more)
+    program = {"program": {"type": "Graph", "graph": a_graph(search.url)}}
+    return GraphCase(optimizer, program=program, **{"dev": 12, "test": 6} | more)
 
 
 class GraphCase(Case):
@@ -59,9 +71,10 @@ class GraphCase(Case):
 
 @pytest.mark.parametrize("optimizer", SLICE)
 def test_an_optimizer_runs_a_graph_and_its_run_verifies_without_the_network(tmp_path: Path, optimizer: str) -> None:
-    with workplace(tmp_path, a_case(SMALL[optimizer])) as place:
+    with search_server() as search, workplace(tmp_path, a_case(SMALL[optimizer], search)) as place:
         done = place.run()
         assert done.code == 0, done.stderr
+        assert set(search.asked.values()) == {1} and len(search.asked) == 18  # each row once, in all of the run
         counts = place.server.counts()
         assert counts["requests"] == done.result["usage"]["calls"]
         assert done.result["usage"]["failed"] == 0
@@ -72,22 +85,27 @@ def test_an_optimizer_runs_a_graph_and_its_run_verifies_without_the_network(tmp_
         assert verified.code == 0, verified.stderr
         assert not (tmp_path / "attempts").exists()
         assert place.server.counts()["requests"] == counts["requests"]
+        assert search.asked.total() == 18
 
 
 @pytest.mark.parametrize("optimizer", KILLED)
 @pytest.mark.parametrize("seed", range(20 if LONG else 1))
 def test_a_killed_run_of_a_graph_resumes_to_the_same_revision(tmp_path: Path, optimizer: str, seed: int) -> None:
-    case = a_case(SMALL[optimizer], concurrency=THREADS)
-    whole = uninterrupted(tmp_path / "uninterrupted", case)
     draw = random.Random(f"graph/{optimizer}/{seed}")
-    with workplace(tmp_path / "killed", case) as place:
-        kill_at_ordinal(place, draw.randint(1, whole.requests), settled=draw.random() < 0.5)
-        place.server.wait_until(lambda counts: counts["in_flight"] == 0)
-        resumed_to_the_same(place, whole, unanswered(place))
+    with search_server() as search:
+        case = a_case(SMALL[optimizer], search, concurrency=THREADS)
+        whole = uninterrupted(tmp_path / "uninterrupted", case)
+        looked_up = search.asked.total()
+        search.asked.clear()
+        with workplace(tmp_path / "killed", case) as place:
+            kill_at_ordinal(place, draw.randint(1, whole.requests), settled=draw.random() < 0.5)
+            place.server.wait_until(lambda counts: counts["in_flight"] == 0)
+            resumed_to_the_same(place, whole, unanswered(place))
+            assert looked_up <= search.asked.total() <= looked_up + THREADS
 
 
 def test_a_caller_without_dspy_walks_the_steps_and_the_program_alone_sends_the_same(tmp_path: Path) -> None:
-    with workplace(tmp_path, a_case(SMALL["LabeledFewShot"])) as place:
+    with search_server() as search, workplace(tmp_path, a_case(SMALL["LabeledFewShot"], search)) as place:
         done = place.run()
         assert done.code == 0, done.stderr
         revision = place.run_folder / "revision"
@@ -97,10 +115,11 @@ def test_a_caller_without_dspy_walks_the_steps_and_the_program_alone_sends_the_s
         assert [vector["predictor"] for vector in prompts["vectors"]] == ["views", "mood", "mood", "verdict"]
         assert walked(prompts) == prompts["example"]["outputs"]
 
-        before = place.server.counts()["requests"]
+        before, looked_up = place.server.counts()["requests"], search.asked["item003 thing"]
         answered = alone(place, revision)
         assert answered["label"] in ("positive", "negative")
         assert place.server.counts()["requests"] == before + 3  # the server's list has one part
+        assert search.asked["item003 thing"] == looked_up + 1 and search.top_ks == {2}
 
 
 def alone(place: Workplace, revision: Path) -> dict[str, Any]:
@@ -116,26 +135,97 @@ def alone(place: Workplace, revision: Path) -> dict[str, Any]:
 def walked(prompts: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of `example`, by the wiring alone; each step's answer is the next vector's."""
     known: dict[str, Any] = {f"inputs.{name}": value for name, value in prompts["example"]["inputs"].items()}
-    vectors = iter(prompts["vectors"])
+    vectors, looked_up = iter(prompts["vectors"]), iter(prompts["example"]["retrieved"])
     for step in prompts["wiring"]:
         items = known[step["forEach"]][: step["maxItems"]] if "forEach" in step else [None]
         done = []
         for item in items:
-            vector = next(vectors)
             wanted = {name: (known | {"item": item})[reference] for name, reference in step["inputs"].items()}
+            if "retrieve" in step:
+                found = next(looked_up)
+                assert {name: found[name] for name in ("query", "url", "topK")} == wanted | step["retrieve"]
+                done.append({"passages": found["passages"]})
+                continue
+            vector = next(vectors)
             assert (vector["predictor"], vector["inputs"]) == (step["predictor"], wanted)
             done.append(vector["outputs"])
         for field in done[0]:
             values = [outputs[field] for outputs in done]
             known[f"{step['node']}.{field}"] = values if "forEach" in step else values[0]
-    assert next(vectors, None) is None
+    assert next(vectors, None) is next(looked_up, None) is None
     return {name: known[reference] for name, reference in prompts["output"].items()}
 
 
 def test_a_budget_that_cannot_pay_all_steps_of_the_judgement_is_refused(tmp_path: Path) -> None:
     """Two arms, 6 rows, at most 4 calls a row; and 4 to begin with."""
-    with workplace(tmp_path, a_case(SMALL["LabeledFewShot"], budget={"calls": 51})) as place:
+    case = a_case(SMALL["LabeledFewShot"], SearchServer("http://127.0.0.1:9/search", passages), budget={"calls": 51})
+    with workplace(tmp_path, case) as place:
         done = place.run()
         assert done.code == 43
         assert "52 calls are needed (judgement 48, preflight 4), given 51" in done.stderr
         assert place.server.counts()["requests"] == 0
+
+
+def half_of_the_time(query: str, count: int) -> Answer:
+    return (503, "busy") if count < 2 else passages(query, count)
+
+
+def test_passing_faults_of_the_server_of_passages_change_nothing(tmp_path: Path) -> None:
+    results = []
+    for answers in (passages, half_of_the_time):
+        with search_server(answers) as search:
+            case = a_case(SMALL["Evaluate"], search)
+            case.program["program"]["graph"]["nodes"]["context"]["retrieve"]["http"]["url"] = search.url
+            with workplace(tmp_path / answers.__name__, case) as place:
+                done = place.run()
+                assert done.code == 0, done.stderr
+                results.append(done.result)
+                assert set(search.asked.values()) == {1 if answers is passages else 2}
+    assert results[0]["scores"] == results[1]["scores"]
+
+
+def test_a_query_that_never_has_an_answer_is_a_row_that_was_never_answered(tmp_path: Path) -> None:
+    def poisoned(query: str, count: int) -> Answer:
+        return (400, "too short") if "item013" in query else passages(query, count)
+
+    with search_server(poisoned) as search, workplace(tmp_path, a_case(SMALL["Evaluate"], search)) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        assert done.result["scores"]["candidate"]["failed"] == 1
+        assert search.asked["item013 thing"] == 1
+        assert place.verify().code == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "reason", "said"),
+    [
+        pytest.param(
+            lambda query, count: (500, "down"),
+            45,
+            "EndpointUnavailable",
+            "left 10 requests in a row unanswered",
+            id="down",
+        ),
+        pytest.param(
+            lambda query, count: (401, "who are you?"), 46, "AuthenticationFailed", "HTTP 401", id="wants a key"
+        ),
+        pytest.param(
+            lambda query, count: (200, {"results": []}),
+            40,
+            "InvalidProgram",
+            "no list of texts",
+            id="says something else",
+        ),
+        pytest.param(lambda query, count: (404, "no"), 40, "InvalidProgram", "HTTP 404", id="is not there"),
+    ],
+)
+def test_a_server_of_passages_that_answers_nothing_ends_the_run_and_nothing_is_scored(
+    tmp_path: Path, answers: Any, code: int, reason: str, said: str
+) -> None:
+    with search_server(answers) as search, workplace(tmp_path, a_case(SMALL["Evaluate"], search)) as place:
+        done = place.run()
+        assert (done.code, done.result["reason"]) == (code, reason), done.stderr
+        assert said in done.result["message"] and search.url in done.result["message"]
+        assert done.result["scores"] == {}
+        asked = search.asked.total()
+    assert asked <= 20

@@ -24,6 +24,22 @@ from tests.unit.test_program_source import CHAT, LABELS, SCHEMA, WORDS, ruff
 
 GRAPH = "spec.program.graph"
 GOLDEN = Path(__file__).parent / "golden" / "graph.py.golden"
+SEARCH: dict[str, Any] = {
+    "inputs": [a_field("question")],
+    "nodes": {
+        "words": a_step({"question": "inputs.question"}, a_field("queries", "list[str]"), asks="Write search queries."),
+        "found": {"retrieve": {"http": {"url": "http://search.example/query"}, "topK": 3}, "inputs": {"query": "item"}}
+        | {"forEach": "words.queries", "maxItems": 4},
+        "more": {"retrieve": {"http": {"url": "http://search.example/query"}}, "inputs": {"query": "inputs.question"}},
+        "answer": a_step(
+            {"question": "inputs.question", "found": "found.passages", "more": "more.passages"},
+            a_field("answer"),
+            asks="Answer from what was found.",
+            types={"found": "list[list[str]]", "more": "list[str]"},
+        ),
+    },
+    "output": {"answer": "answer.answer"},
+}
 
 
 def problems(program: Program) -> list[str]:
@@ -248,13 +264,62 @@ def test_a_type_fits_where_each_of_its_values_does(found: str, wanted: str, want
     assert fits(parse_type(found), parse_type(wanted)) is want
 
 
-def test_the_file_is_the_stored_one() -> None:
+@pytest.mark.parametrize(("name", "graph"), [("graph", SUMMARIES), ("graph_search", SEARCH)])
+def test_the_file_is_the_stored_one(name: str, graph: dict[str, Any]) -> None:
     """Made anew by deleting the golden file and running this test twice."""
-    source = program_source("papers", a_graph(), None)
-    if not GOLDEN.exists():
-        GOLDEN.write_text(source, "utf-8")
+    source, path = program_source("papers", a_graph(graph), None), GOLDEN.with_name(f"{name}.py.golden")
+    if not path.exists():
+        path.write_text(source, "utf-8")
         pytest.fail("the golden file was not there, and is now")
-    assert source == GOLDEN.read_text("utf-8")
+    assert source == path.read_text("utf-8")
+    assert ruff("format", source=source) == source
+    checked = ruff("check", "--select", "E,F,I,B,UP", "--ignore", "E501", source=source)
+    assert checked.strip() == "All checks passed!"
+    assert problems(a_graph(graph)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "want"),
+    [
+        pytest.param(
+            {"nodes__more__inputs": {"text": "inputs.question"}},
+            [
+                f'{GRAPH}.nodes.more.inputs: nothing is said of input "query"; the node takes query',
+                f'{GRAPH}.nodes.more.inputs.text: "text" is no input of the node; it takes query',
+            ],
+            id="another input than query",
+        ),
+        pytest.param(
+            {"nodes__more__inputs__query": "words.queries"},
+            [f'{GRAPH}.nodes.more.inputs.query: "words.queries" is list[str]; the input is str'],
+            id="a list as the query",
+        ),
+        pytest.param(
+            {"nodes__answer__inputs__more": "more.texts"},
+            [
+                f'{GRAPH}.nodes.answer.inputs.more: "more.texts" does not exist; allowed: found.passages, inputs.question, '
+                "more.passages, words.queries",
+            ],
+            id="another output than passages",
+        ),
+        pytest.param(
+            {"nodes__answer__inputs__more": "found.passages"},
+            [
+                f'{GRAPH}.nodes.answer.inputs.more: "found.passages" is list[list[str]]; the input is list[str]',
+                f"{GRAPH}.nodes.more: no output comes from it, nor from what it leads to: remove it, or use it",
+            ],
+            id="lists of passages as passages",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_lookup_is_told(changes: dict[str, Any], want: list[str]) -> None:
+    assert problems(a_graph(SEARCH, **changes)) == want
+
+
+def test_a_graph_that_asks_no_model_is_refused() -> None:
+    nodes = {"more": SEARCH["nodes"]["more"]}
+    program = a_graph({"inputs": SEARCH["inputs"], "nodes": nodes, "output": {"answer": "more.passages"}})
+    assert problems(program) == [f"{GRAPH}.nodes: no node asks the model: at least one with predict is required"]
 
 
 SCENE = {

@@ -256,6 +256,12 @@ GRAPH_FIELDS: dict[str, Any] = {
     "program.graph.output": {"answer": "answer.answer"},
 }
 PROGRAM_FIELDS |= {path: (_WIRED, value) for path, value in GRAPH_FIELDS.items()}
+_LOOKUP = {"retrieve": {"http": {"url": "http://search.example/a"}}, "inputs": {"query": "topic.topic"}}
+_SEARCH = {"program": {"type": "Graph", "graph": {**SUMMARIES, "nodes": {**SUMMARIES["nodes"], "note": _LOOKUP}}}}
+PROGRAM_FIELDS |= {
+    "program.graph.nodes.retrieve.http.url": (_SEARCH, "http://search.example/b"),
+    "program.graph.nodes.retrieve.topK": (_SEARCH, 3),
+}
 _REWARD = {"type": "Regex", "regex": {"field": "label", "pattern": "a"}}
 for _type, _member in (("BestOfN", "bestOfN"), ("Refine", "refine")):
     _repeated = {

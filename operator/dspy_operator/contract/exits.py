@@ -15,7 +15,7 @@ class Reason(StrEnum):
     GOAL_REACHED = "GoalReached"
     """Set when `goal` ended the optimization; the best-so-far was judged and published."""
     INVALID_PROGRAM = "InvalidProgram"
-    """Set when a type lies outside the grammar, or the program cannot be built."""
+    """Set when a type lies outside the grammar, the program cannot be built, or what it looks things up in refuses its queries."""
     INVALID_DATASET = "InvalidDataset"
     """Set when a mapped column is absent, no row can be read, or the rows differ from those that were validated."""
     DATASET_NOT_FOUND = "DatasetNotFound"

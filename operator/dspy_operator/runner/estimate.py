@@ -72,9 +72,8 @@ def prompt_tokens(spec: RunSpec, prepared: Prepared) -> int:
     for row in [*prepared.parts.dev[:5], *prepared.parts.test[:5]]:
         if graph is not None:
             with suppress(CannotBeWalked):
-                sent += [
-                    step["messages"] for step in walk(module, graph, row.inputs, row.outputs, step_answers(adapter))[0]
-                ]
+                steps, _ = walk(module, graph, row.inputs, row.outputs, step_answers(adapter))
+                sent += [step["messages"] for step in steps if "messages" in step]
             continue
         for predictor in module.predictors():
             inputs = {name: row.inputs[name] for name in predictor.signature.input_fields if name in row.inputs}

@@ -45,6 +45,7 @@ from dspy_operator.runner.publish import (
     write_examples,
     write_revision,
 )
+from dspy_operator.runner.retrieval import Retrieval, RetrievalFailed
 from dspy_operator.runner.rows import Row
 from dspy_operator.runner.spend import Limits, Reserve, Tally, earlier
 from dspy_operator.runner.stop import RunStop
@@ -119,6 +120,7 @@ class Run:
         self._ledger: Ledger | None = None
         self._journal: Journal | None = None
         self._prepared: Prepared | None = None
+        self._retrieval = Retrieval(spec.program.program.graph)
         self._best = Best()
         self._kept = ""
         self._halted: RunStop | None = None
@@ -264,6 +266,7 @@ class Run:
     def _go(self) -> tuple[RunStop | Reason, Candidate | None]:
         spec = self.spec
         prepared = self._prepared = prepare(spec)
+        self._retrieval.connect(prepared.program)
         incumbent = self._load_incumbent(prepared)
         student = prepared.program.fresh()
         start = self._load_start(prepared) or student
@@ -334,6 +337,7 @@ class Run:
             offline_stop=offline_stop,
             others=answers_in(self._answers),
         )
+        self._retrieval.open(self._ledger, journal)
         self._reporter.attach(self._ledger)
         if self._halted is not None:
             self._ledger.halt(self._halted)
@@ -398,6 +402,10 @@ class Run:
                 log.warning("%s refuses %s; rows like it count as failed: %s", task.name, row.place, error)
                 continue
             break
+        if isinstance(refused, RetrievalFailed):
+            raise RunStop(
+                Reason.INVALID_PROGRAM, f"the program's first queries have no answer: {refused}", path="spec.program"
+            ) from refused
         if refused is not None and not isinstance(refused, ContextWindowExceededError):
             raise RunStop(
                 Reason.MODEL_ANSWERS_UNUSABLE, f"{task.name} refuses the program's first requests: {refused}"
@@ -828,6 +836,7 @@ class Run:
                 if source == prepared.program.source
                 else load_program(source, Path(self.spec.paths.out) / what)
             )
+            self._retrieval.connect(program)
             return program.in_state(state)
         except RunFailed as failure:
             # Its path is that of the program under test, which is not to blame.

@@ -7,7 +7,8 @@ from typing import Any
 
 import dspy
 
-from dspy_operator.api.graph import Graph
+from dspy_operator.api.graph import QUERY, Graph
+from dspy_operator.api.program import DEFAULT_TOP_K
 from dspy_operator.api.signature_types import (
     Choice,
     DictOf,
@@ -19,6 +20,7 @@ from dspy_operator.api.signature_types import (
     Scalar,
     TypeExpr,
 )
+from dspy_operator.runner.retrieval import looking_up
 from dspy_operator.runner.values import for_dspy, input_fields, plain_fields
 
 Answer = Callable[
@@ -33,6 +35,11 @@ _STEPS = (
 )
 _FOR_EACH = "The step is done for each item of that list, of the first maxItems; each of its outputs is the list of what they gave."
 
+_RETRIEVE = (
+    'POST {"query": ..., "topK": ...} as JSON to the url; it answers with a list of texts in JSON. Its output `passages` are the '
+    "first topK of them."
+)
+
 
 def wiring(graph: Graph, predictors: Sequence[str]) -> dict[str, Any]:
     """`wiring` and `output`.
@@ -44,13 +51,17 @@ def wiring(graph: Graph, predictors: Sequence[str]) -> dict[str, Any]:
     steps = []
     for name in graph.order:
         node = graph.written.nodes[name]
-        assert node.predict is not None
-        predictor = next(each for each in predictors if each.partition(".")[0] == name)
-        inputs = [field.name for field in node.predict.signature.inputs]
+        asks: dict[str, Any] = {}
+        inputs = [QUERY]
+        if node.predict is not None:
+            inputs = [field.name for field in node.predict.signature.inputs]
+            asks = {"predictor": next(each for each in predictors if each.partition(".")[0] == name)}
+        if node.retrieve is not None:
+            asks = {"retrieve": {"url": node.retrieve.http.url, "topK": node.retrieve.top_k or DEFAULT_TOP_K}}
         steps.append(
             {
                 "node": name,
-                "predictor": predictor,
+                **asks,
                 "inputs": {field: node.inputs[field] for field in inputs},
                 **({"forEach": node.for_each, "maxItems": node.max_items} if node.for_each is not None else {}),
             }
@@ -60,8 +71,11 @@ def wiring(graph: Graph, predictors: Sequence[str]) -> dict[str, Any]:
 
 def rules(graph: Graph) -> dict[str, dict[str, str]]:
     """What the wiring means."""
-    repeated = any(node.for_each is not None for node in graph.written.nodes.values())
-    return {"wiring": {"steps": _STEPS} | ({"forEach": _FOR_EACH} if repeated else {})}
+    nodes = graph.written.nodes.values()
+    told = {"steps": _STEPS}
+    told |= {"forEach": _FOR_EACH} if any(node.for_each is not None for node in nodes) else {}
+    told |= {"retrieve": _RETRIEVE} if any(node.retrieve is not None for node in nodes) else {}
+    return {"wiring": told}
 
 
 def walked(module: dspy.Module, graph: Graph, rows: Sequence[Row], answer: Answer) -> dict[str, Any]:
@@ -71,10 +85,13 @@ def walked(module: dspy.Module, graph: Graph, rows: Sequence[Row], answer: Answe
     """
     for inputs, labels in rows:
         try:
-            vectors, outputs = walk(module, graph, inputs, labels, answer)
+            steps, outputs = walk(module, graph, inputs, labels, answer)
         except CannotBeWalked:
             continue
-        return {"vectors": vectors, "example": {"inputs": dict(inputs), "outputs": outputs}}
+        vectors = [step for step in steps if "predictor" in step]
+        looked_up = [step for step in steps if "predictor" not in step]
+        example = {"inputs": dict(inputs), **({"retrieved": looked_up} if looked_up else {}), "outputs": outputs}
+        return {"vectors": vectors, "example": example}
     return {"vectors": None, "note": "no row can be walked through the steps: no vectors"}
 
 
@@ -85,7 +102,7 @@ class CannotBeWalked(Exception):
 def walk(
     module: Any, graph: Graph, inputs: Mapping[str, object], labels: Mapping[str, object], answer: Answer
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The vectors of a row's steps, and the outputs.
+    """What the steps of a row did, and the outputs: of each that asks the model its vector, of each that looks up what it found.
 
     Raises:
         CannotBeWalked: where a step's message or answer makes no vector.
@@ -116,7 +133,14 @@ def walk(
 
     for name, predictor in module.named_predictors():
         predictor.forward = answering(name, predictor)
-    prediction = module(**for_dspy(input_fields(module), inputs))
+
+    def look_up(url: str, query: str, top_k: int) -> list[str]:
+        found = [f"Passage {number} for: {query}" for number in range(1, min(top_k, 2) + 1)]
+        vectors.append({"url": url, "query": query, "topK": top_k, "passages": found})
+        return found
+
+    with looking_up(module, look_up):
+        prediction = module(**for_dspy(input_fields(module), inputs))
     return vectors, plain_fields(prediction)
 
 

@@ -6,11 +6,11 @@ import textwrap
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
-from dspy_operator.api.graph import ITEM
-from dspy_operator.api.program import GraphProgram
+from dspy_operator.api.graph import ITEM, QUERY
+from dspy_operator.api.program import DEFAULT_TOP_K, GraphProgram
 from dspy_operator.api.signature_types import python_string
 
-NAMES = frozenset({"bounded", "each", "inputs", ITEM})
+NAMES = frozenset({"bounded", "each", "inputs", "retrieved", ITEM})
 """What the class calls something itself, and neither a step nor an input can be called."""
 MOST_CHARACTERS = 40
 """Of a step's name: a longer one leaves no room in a line."""
@@ -24,6 +24,17 @@ def bounded(step: str, items: list[Any], most: int) -> list[Any]:
     if len(items) > most:
         logging.getLogger(__name__).warning("%s: of %d items the first %d are taken", step, len(items), most)
     return items[:most]'''
+RETRIEVED = '''\
+def retrieved(url: str, query: str, top_k: int) -> list[str]:
+    """What a server finds for a query: {"query", "topK"} goes to it as JSON, a list of texts comes back."""
+    body = json.dumps({"query": query, "topK": top_k}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        passages = json.load(response)
+    if not isinstance(passages, list) or not all(isinstance(passage, str) for passage in passages):
+        raise ValueError(f"{url} answers with something else than a list of texts")
+    return passages[:top_k]'''
+"""A run replaces it by its own, which tries again and writes down what was answered (runner/retrieval.py)."""
 _WIDTH = 120
 _INDENT = 8
 """Of a statement in a method."""
@@ -44,6 +55,11 @@ def titles(graph: GraphProgram, taken: Container[str]) -> dict[str, str]:
 def repeats(graph: GraphProgram) -> bool:
     """Whether a step is done for each item of a list."""
     return any(node.for_each is not None for node in graph.nodes.values())
+
+
+def retrieves(graph: GraphProgram) -> bool:
+    """Whether a step looks something up."""
+    return any(node.retrieve is not None for node in graph.nodes.values())
 
 
 def program_class(
@@ -96,9 +112,14 @@ _Expression = str | _Call | _Each
 
 def _step(name: str, graph: GraphProgram) -> _Expression:
     node = graph.nodes[name]
-    assert node.predict is not None
-    fields = [field.name for field in node.predict.signature.inputs]
-    call = _Call(f"self.{name}(", [(field, _value(node.inputs[field], graph)) for field in fields])
+    if node.predict is not None:
+        fields = [field.name for field in node.predict.signature.inputs]
+        call = _Call(f"self.{name}(", [(field, _value(node.inputs[field], graph)) for field in fields])
+    else:
+        assert node.retrieve is not None
+        query = (QUERY, _value(node.inputs[QUERY], graph))
+        top_k = str(node.retrieve.top_k or DEFAULT_TOP_K)
+        call = _Call("retrieved(", [("", python_string(node.retrieve.http.url)), query, ("top_k", top_k)])
     if node.for_each is None:
         return call
     items = [("", python_string(name)), ("", _value(node.for_each, graph)), ("", str(node.max_items))]
@@ -111,6 +132,8 @@ def _value(reference: str, graph: GraphProgram) -> _Expression:
         return ITEM
     if owner == "inputs":
         return field
+    if graph.nodes[owner].predict is None:
+        return owner
     if graph.nodes[owner].for_each is None:
         return _field(owner, field)
     return _Each(_field("each", field), "each", owner)

@@ -1,8 +1,9 @@
 """The journal: what was asked and answered, in order, so that a crashed run replays instead of paying again.
 
-Append-only JSON lines, each ending in a CRC-32 of its own bytes. Four kinds: `start` before a request goes on the wire,
-`done` with its answer, `fail` for a failure that would repeat itself, `mark` at each evaluation and stage. A SIGKILL loses
-nothing that was written; fsync once a second bounds what a lost machine costs.
+Append-only JSON lines, each ending in a CRC-32 of its own bytes. Six kinds: `start` before a request goes on the wire,
+`done` with its answer, `fail` for a failure that would repeat itself, `mark` at each evaluation and stage; `ask` before a tool or a
+server of passages is asked, and `told` with what it said. A SIGKILL loses nothing that was written; fsync once a second bounds what a lost
+machine costs.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class Recorded:
     """key -> the byte offsets of its `start` lines, one for each request on the wire."""
     calls: int = 0
     """Requests put on the wire."""
+    asked: dict[str, list[str]] = field(default_factory=dict)
+    """key of a tool's call -> the tool, as often as it was asked."""
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """key of a tool's call -> its `told` line."""
     marks: list[dict[str, Any]] = field(default_factory=list)
     """`mark` lines of the optimization, in order."""
     judgements: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -256,6 +261,10 @@ def _record(recorded: Recorded, entry: dict[str, Any], offset: int) -> None:
             recorded.answers[entry["key"]] = entry
         case "fail":
             recorded.failures[entry["key"]] = entry
+        case "ask":
+            recorded.asked.setdefault(entry["key"], []).append(entry["tool"])
+        case "told":
+            recorded.told[entry["key"]] = entry
         case "mark" if entry["mark"] == "resolved":
             recorded.resolved = entry["counts"]
         case "mark" if entry["mark"] == "judge":

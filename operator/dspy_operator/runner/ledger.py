@@ -397,11 +397,9 @@ class Ledger:
                 if key not in self._in_flight:
                     break
                 self._cond.wait(1.0)
-            if self._control.stop == "Finish" and engine.epoch.name == "optimize":
-                # Asked for before this try: what was paid for is replayed first, so that the best-so-far is not lost.
-                engine.epoch.stop = _finished()
-                raise engine.epoch.stop
-            self._refuse_divergence(key, document, engine.epoch)
+            self.check_unrecorded(
+                engine.epoch, was_sent=key in self._unanswered, nearest=lambda: self._nearest(document)
+            )
             if document.get("config", {}).get("temperature") == 0.0 and (other := self._others.get(key)) is not None:
                 return self._borrow(engine, key, request, other)
             self._in_flight[key] = engine.role
@@ -587,9 +585,7 @@ class Ledger:
 
     def _stop_all(self, engine: RoleEngine, reason: Reason, message: str) -> None:
         stop = RunStop(reason, message)
-        for epoch in self._epochs:
-            epoch.stop = epoch.stop or stop
-        self._cond.notify_all()
+        self.stop_all(stop)
         raise engine.epoch.stop or stop
 
     def _wait(self, engine: RoleEngine, seconds: float, retry_after: float | None) -> None:
@@ -614,26 +610,57 @@ class Ledger:
         flying = sum(self._on_wire.values()) - 1  # this request has its slot already
         return InFlight(flying * spent.tokens // spent.answered, flying * spent.cost / spent.answered)
 
-    def _refuse_divergence(self, key: str, document: dict[str, Any], epoch: Epoch) -> None:
-        """Before the last recorded mark only requests that were on the wire at the crash may be missing.
+    def check_unrecorded(self, epoch: Epoch, *, was_sent: bool, nearest: Callable[[], str]) -> None:
+        """What the journal does not hold is sent while the phase goes on, and not where a replay has to hold it.
 
-        Sets, so that the order of threads does not matter. The judgement is compared by its own marks.
+        Before the last recorded mark only requests that were on the wire at the crash may be missing. Sets, so that the order
+        of threads does not matter. The judgement is compared by its own marks.
+
+        Args:
+            epoch: the phase that asks.
+            was_sent: whether the request was on the wire at the crash.
+            nearest: what to say of a request that must not be.
+        Raises:
+            RunStop: the phase has ended; ReplayDiverged or VerifyFailed.
         """
-        if self._offline:
-            if not self.replaying and epoch.name == "optimize" and self._offline_stop is not None:
-                epoch.stop = self._offline_stop
+        with self._cond:
+            if epoch.stop is not None:
                 raise epoch.stop
-            reason = Reason.REPLAY_DIVERGED if self.replaying else Reason.VERIFY_FAILED
-        elif self.replaying and epoch.name == "optimize" and key not in self._unanswered:
-            reason = Reason.REPLAY_DIVERGED
-        else:
-            return
-        where = f"before mark {self._marks_seen} of {len(self._journal.recorded.marks)}"
-        stop = RunStop(reason, f"{where}: a request that the journal does not hold; {self._nearest(document)}")
-        self._stopping = stop
-        for each in self._epochs:
-            each.stop = each.stop or stop
-        raise stop
+            if self._control.stop == "Finish" and epoch.name == "optimize":
+                # Asked for before this try: what was paid for is replayed first, so that the best-so-far is not lost.
+                epoch.stop = _finished()
+                raise epoch.stop
+            if self._offline:
+                if not self.replaying and epoch.name == "optimize" and self._offline_stop is not None:
+                    epoch.stop = self._offline_stop
+                    raise epoch.stop
+                reason = Reason.REPLAY_DIVERGED if self.replaying else Reason.VERIFY_FAILED
+            elif self.replaying and epoch.name == "optimize" and not was_sent:
+                reason = Reason.REPLAY_DIVERGED
+            else:
+                return
+            where = f"before mark {self._marks_seen} of {len(self._journal.recorded.marks)}"
+            stop = RunStop(reason, f"{where}: a request that the journal does not hold; {nearest()}")
+            self._stopping = stop
+            for each in self._epochs:
+                each.stop = each.stop or stop
+            raise stop
+
+    @contextmanager
+    def going_on(self, epoch: Epoch) -> Iterator[None]:
+        """What is done inside is done before the phase can end; raises what ended it."""
+        with self._cond:
+            if epoch.stop is not None:
+                raise epoch.stop
+            epoch.sent = True
+            yield
+
+    def stop_all(self, stop: RunStop) -> None:
+        """End every phase that has not ended, for what makes all of them worthless."""
+        with self._cond:
+            for epoch in self._epochs:
+                epoch.stop = epoch.stop or stop
+            self._cond.notify_all()
 
     def _nearest(self, document: dict[str, Any]) -> str:
         """How this request differs from the most similar recorded one that was not asked for yet."""

@@ -46,6 +46,8 @@ class LoadedProgram:
     """A new instance in its first state: the written instructions, no demonstrations."""
     adapter: dspy.Adapter
     source: str
+    namespace: types.ModuleType
+    """What the source was imported as."""
 
     def fresh(self) -> dspy.Module:
         """Another instance of the program in its first state."""
@@ -189,7 +191,7 @@ def load_program(source: str, directory: Path) -> LoadedProgram:
         loader.exec_module(imported)
         if issubclass(getattr(imported, "Attempt", object), dspy.Module):
             make_whole(imported.Program, imported.Attempt)
-        return LoadedProgram(module=imported.Program(), adapter=imported.ADAPTER, source=source)
+        return LoadedProgram(imported.Program(), imported.ADAPTER, source, imported)
     except Exception as error:  # whatever pydantic, DSPy or Python refuse: to the user it is the program
         problem = " ".join(str(error).split())[:400]
         raise RunFailed(

@@ -39,7 +39,7 @@ from dspy_operator.api.signature_types import (
 )
 from dspy_operator.runner import graph_source
 from dspy_operator.runner.adapter_source import CLASSES, AdapterSource, adapter_source
-from dspy_operator.runner.graph_source import BOUNDED
+from dspy_operator.runner.graph_source import BOUNDED, RETRIEVED
 from dspy_operator.runner.layout import WIDTH as _WIDTH
 from dspy_operator.runner.layout import call as _call
 from dspy_operator.runner.layout import indented as _indented
@@ -96,6 +96,7 @@ def program_source(
             written,
             outputs,
             repeats=BOUNDED in shape.blocks,
+            retrieves=RETRIEVED in shape.blocks,
             has_arguments=any(_arguments(field) for each in (types or {}).values() for field in each.fields),
             needed=needed,
         ),
@@ -152,6 +153,7 @@ def _graph(graph: GraphProgram | None, known: ProgramTypes) -> _Shape:
             blocks += [*texts.aliases(titles[step]), _signature_class(titles[step], asked.signature, of)]
             answers += [known.graph.fields[step][field.name] for field in asked.signature.outputs]
     blocks += [BOUNDED] if graph_source.repeats(graph) else []
+    blocks += [RETRIEVED] if graph_source.retrieves(graph) else []
     blocks += texts.aliases()
     blocks.append(graph_source.program_class(graph, known.graph.order, titles, texts.parameter))
     return _Shape(texts, answers, blocks, _TYPED_GRAPH)
@@ -253,6 +255,7 @@ def _imports(
     outputs: list[TypeExpr],
     *,
     repeats: bool,
+    retrieves: bool,
     has_arguments: bool,
     needed: Needs,
 ) -> str:
@@ -260,7 +263,8 @@ def _imports(
     typing_names += ["Literal"] * texts.use_literal
     lines = ["import argparse"]
     lines += ["import datetime"] if reads_datetime(types) else []
-    lines += ["import json", *(["import logging"] if repeats else []), "import os", "from pathlib import Path"]
+    lines += ["import json", *["import logging"] * repeats, "import os", *["import urllib.request"] * retrieves]
+    lines += ["from pathlib import Path"]
     lines += [f"from typing import {', '.join(typing_names)}"] if typing_names else []
     lines += ["", "import dspy", *(["import re2"] if needed.reward else []), *adapter.imports]
     pydantic_names = ["BaseModel", "ConfigDict"] if types.objects else []
