@@ -33,7 +33,8 @@ def a_graph(url: str) -> dict[str, Any]:
                 "inputs": {"query": "inputs.text"},
             },
             "views": a_step({"text": "inputs.text"}, a_field("parts", "list[str]"), asks="Take the text apart."),
-            "mood": a_step({"text": "inputs.text", "part": "item"}, a_field("mood"), asks="Name the mood of the part.")
+            "task": {"template": {"text": "Text:\n{text}"}, "inputs": {"text": "inputs.text"}},
+            "mood": a_step({"text": "task.text", "part": "item"}, a_field("mood"), asks="Name the mood of the part.")
             | {"forEach": "views.parts", "maxItems": 2},
             "verdict": a_step(
                 {"text": "inputs.text", "moods": "mood.mood", "context": "context.passages"},
@@ -56,9 +57,15 @@ SLICE = tuple(SMALL) if LONG else ("MIPROv2", "GEPA")
 KILLED = tuple(SMALL) if LONG else ("SIMBA",)
 
 
-def a_case(optimizer: Mapping[str, Any], search: SearchServer, **more: Any) -> Case:
-    """The harness's rows, answered by a graph; only its last step has a right answer."""
-    program = {"program": {"type": "Graph", "graph": a_graph(search.url)}}
+def a_case(optimizer: Mapping[str, Any], search: SearchServer | None = None, **more: Any) -> Case:
+    """The harness's rows, answered by a graph; only its last step has a right answer. Without a server nothing is looked up."""
+    graph = a_graph(search.url if search is not None else "")
+    if search is None:
+        del graph["nodes"]["context"]
+        verdict = graph["nodes"]["verdict"]
+        verdict["predict"]["signature"]["inputs"].pop()
+        del verdict["inputs"]["context"]
+    program = {"program": {"type": "Graph", "graph": graph}}
     return GraphCase(optimizer, program=program, **{"dev": 12, "test": 6} | more)
 
 
@@ -145,6 +152,9 @@ def walked(prompts: Mapping[str, Any]) -> dict[str, Any]:
                 found = next(looked_up)
                 assert {name: found[name] for name in ("query", "url", "topK")} == wanted | step["retrieve"]
                 done.append({"passages": found["passages"]})
+                continue
+            if "template" in step:
+                done.append({"text": step["template"].format_map(wanted)})
                 continue
             vector = next(vectors)
             assert (vector["predictor"], vector["inputs"]) == (step["predictor"], wanted)

@@ -31,8 +31,12 @@ SEARCH: dict[str, Any] = {
         "found": {"retrieve": {"http": {"url": "http://search.example/query"}, "topK": 3}, "inputs": {"query": "item"}}
         | {"forEach": "words.queries", "maxItems": 4},
         "more": {"retrieve": {"http": {"url": "http://search.example/query"}}, "inputs": {"query": "inputs.question"}},
+        "brief": {
+            "template": {"text": "As {{JSON}}, on {question}:\n\n{more}"},
+            "inputs": {"question": "inputs.question", "more": "more.passages"},
+        },
         "answer": a_step(
-            {"question": "inputs.question", "found": "found.passages", "more": "more.passages"},
+            {"question": "brief.text", "found": "found.passages", "more": "more.passages"},
             a_field("answer"),
             asks="Answer from what was found.",
             types={"found": "list[list[str]]", "more": "list[str]"},
@@ -297,7 +301,7 @@ def test_the_file_is_the_stored_one(name: str, graph: dict[str, Any]) -> None:
         pytest.param(
             {"nodes__answer__inputs__more": "more.texts"},
             [
-                f'{GRAPH}.nodes.answer.inputs.more: "more.texts" does not exist; allowed: found.passages, inputs.question, '
+                f'{GRAPH}.nodes.answer.inputs.more: "more.texts" does not exist; allowed: brief.text, found.passages, inputs.question, '
                 "more.passages, words.queries",
             ],
             id="another output than passages",
@@ -306,14 +310,42 @@ def test_the_file_is_the_stored_one(name: str, graph: dict[str, Any]) -> None:
             {"nodes__answer__inputs__more": "found.passages"},
             [
                 f'{GRAPH}.nodes.answer.inputs.more: "found.passages" is list[list[str]]; the input is list[str]',
-                f"{GRAPH}.nodes.more: no output comes from it, nor from what it leads to: remove it, or use it",
             ],
             id="lists of passages as passages",
+        ),
+        pytest.param(
+            {"nodes__brief__template__text": "On {topic}: {more} {question} } {"},
+            [
+                f"{GRAPH}.nodes.brief.template.text: unknown placeholder {{topic}} at 3; allowed: {{more}}, {{question}}; "
+                "{{ and }} are braces",
+                f"{GRAPH}.nodes.brief.template.text: lone brace }} at 30; allowed: {{more}}, {{question}}; {{{{ and }}}} are braces",
+                f"{GRAPH}.nodes.brief.template.text: lone brace {{ at 32; allowed: {{more}}, {{question}}; {{{{ and }}}} are braces",
+            ],
+            id="a placeholder that is no input",
+        ),
+        pytest.param(
+            {"nodes__brief__template__text": "On {more}"},
+            [f'{GRAPH}.nodes.brief.inputs.question: "question" is no input of the node; it takes more'],
+            id="an input that is no placeholder",
+        ),
+        pytest.param(
+            {"nodes__brief__inputs__more": "found.passages"},
+            [
+                f'{GRAPH}.nodes.brief.inputs.more: "found.passages" is list[list[str]]; the input is str | int | float | bool | list[str]'
+            ],
+            id="a value that a text cannot hold",
         ),
     ],
 )
 def test_what_is_wrong_with_a_lookup_is_told(changes: dict[str, Any], want: list[str]) -> None:
     assert problems(a_graph(SEARCH, **changes)) == want
+
+
+def test_a_template_is_filled_in_with_texts_numbers_and_lists_of_texts(tmp_path: Path) -> None:
+    program = load_program(program_source("papers", a_graph(SEARCH), None), tmp_path)
+    filled = vars(program.namespace)["filled"]
+    found = filled("As {{JSON}}, on {text}:\n\n{more} {n} {b}", text="{n}", more=["a", "{x}"], n=0.5, b=True)
+    assert found == "As {JSON}, on {n}:\n\na\n\n{x} 0.5 True"
 
 
 def test_a_graph_that_asks_no_model_is_refused() -> None:

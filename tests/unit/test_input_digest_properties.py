@@ -258,9 +258,14 @@ GRAPH_FIELDS: dict[str, Any] = {
 PROGRAM_FIELDS |= {path: (_WIRED, value) for path, value in GRAPH_FIELDS.items()}
 _LOOKUP = {"retrieve": {"http": {"url": "http://search.example/a"}}, "inputs": {"query": "topic.topic"}}
 _SEARCH = {"program": {"type": "Graph", "graph": {**SUMMARIES, "nodes": {**SUMMARIES["nodes"], "note": _LOOKUP}}}}
+_FILLED = {"template": {"text": "Of {topic}"}, "inputs": {"topic": "topic.topic"}}
 PROGRAM_FIELDS |= {
     "program.graph.nodes.retrieve.http.url": (_SEARCH, "http://search.example/b"),
     "program.graph.nodes.retrieve.topK": (_SEARCH, 3),
+    "program.graph.nodes.template.text": (
+        {"program": {"type": "Graph", "graph": {**SUMMARIES, "nodes": {**SUMMARIES["nodes"], "note": _FILLED}}}},
+        "On {topic}",
+    ),
 }
 _REWARD = {"type": "Regex", "regex": {"field": "label", "pattern": "a"}}
 for _type, _member in (("BestOfN", "bestOfN"), ("Refine", "refine")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -28,7 +29,12 @@ QUERY = "query"
 """The input of a node that retrieves."""
 PASSAGES = "passages"
 """Its output."""
+TEXT = "text"
+"""The output of a node with a template."""
 _TEXT = Scalar("str")
+_FILLED_IN = OneOf((_TEXT, Scalar("int"), Scalar("float"), Scalar("bool"), ListOf(_TEXT)), nullable=False)
+"""What a placeholder takes."""
+_MARK = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
 
 
 @dataclass(frozen=True)
@@ -151,11 +157,26 @@ class _Reader:
 
     def _ends(self, name: str, node: GraphNode) -> tuple[_Fields, _Fields]:
         """What one doing of a node takes and gives."""
+        if node.template is not None:
+            return dict.fromkeys(self._placeholders(name, node), _FILLED_IN), {TEXT: _TEXT}
         if node.predict is None:
             return {QUERY: _TEXT}, {PASSAGES: ListOf(_TEXT)}
         signature, path = node.predict.signature, (*GRAPH, "nodes", name, "predict", "signature")
         takes = dict(self._parsed((*path, "inputs"), signature.inputs, outputs=False))
         return takes, dict(self._parsed((*path, "outputs"), signature.outputs, outputs=True))
+
+    def _placeholders(self, name: str, node: GraphNode) -> Iterator[str]:
+        assert node.template is not None
+        for mark in _MARK.finditer(node.template.text):
+            if mark["name"] in node.inputs:
+                yield mark["name"]
+            elif mark[0] not in ("{{", "}}"):
+                what = "lone brace" if mark["name"] is None else "unknown placeholder"
+                allowed = ", ".join(f"{{{field}}}" for field in sorted(node.inputs))
+                self._say(
+                    (*GRAPH, "nodes", name, "template", "text"),
+                    f"{what} {mark[0]} at {mark.start()}; allowed: {allowed}; {{{{ and }}}} are braces",
+                )
 
     def _offered(self, name: str) -> _Fields:
         """What others may take of a node: a repeated one gives lists."""
@@ -177,14 +198,15 @@ class _Reader:
     def _check_wiring(self, name: str, node: GraphNode) -> None:
         path = (*GRAPH, "nodes", name)
         item = self._item(path, name, node)
-        wanted = [field.name for field in node.predict.signature.inputs] if node.predict else [QUERY]
+        wanted = list(self._takes[name])
         for field in wanted:
             if field not in node.inputs:
                 self._say((*path, "inputs"), f'nothing is said of input "{field}"; the node takes {", ".join(wanted)}')
         known = self._known(but=name, item=node.for_each is not None)
         for field, reference in sorted(node.inputs.items()):
             if field not in wanted:
-                self._say((*path, "inputs", field), f'"{field}" is no input of the node; it takes {", ".join(wanted)}')
+                takes = ", ".join(wanted) or "none"
+                self._say((*path, "inputs", field), f'"{field}" is no input of the node; it takes {takes}')
                 continue
             self._check_reference((*path, "inputs", field), reference, known, self._takes[name].get(field), item)
         if node.for_each is not None and ITEM not in node.inputs.values():

@@ -299,6 +299,16 @@ class Retrieve(ApiModel):
     top_k: Annotated[int, Field(ge=1, le=100)] | None = spec_field(INPUT, "Most passages; unset means 5.", default=None)
 
 
+class Template(ApiModel):
+    """A text made of others, without a model."""
+
+    text: Annotated[str, Field(min_length=1, max_length=32768)] = spec_field(
+        INPUT,
+        "The text, with {name} where the node's input of that name stands; braces are written twice. Of a list of texts an empty "
+        "line stands between the items.",
+    )
+
+
 Wiring = Annotated[
     dict[FieldName, Annotated[str, Field(min_length=1, max_length=127, pattern=REFERENCE)]],
     Field(min_length=1, max_length=32),
@@ -322,13 +332,13 @@ class Step(ApiModel):
 
 
 class GraphNode(ApiModel):
-    """One step: it asks the model, or looks something up."""
+    """One step: it asks the model, looks something up, or makes a text of others."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
             id="node-does-one-thing",
-            cel="has(self.predict) != has(self.retrieve)",
-            message="exactly one of predict, retrieve is required",
+            cel="[has(self.predict), has(self.retrieve), has(self.template)].exists_one(there, there)",
+            message="exactly one of predict, retrieve, template is required",
         ),
         Rule(
             id="repetition-is-bounded",
@@ -339,7 +349,11 @@ class GraphNode(ApiModel):
 
     predict: Step | None = spec_field(INPUT, "Asks the model.", default=None)
     retrieve: Retrieve | None = spec_field(INPUT, "Looks something up; its output is `passages`.", default=None)
-    inputs: Wiring = spec_field(INPUT, "Where each input of the node comes from; that of a retrieve is `query`.")
+    template: Template | None = spec_field(INPUT, "Makes a text of others; its output is `text`.", default=None)
+    inputs: Wiring = spec_field(
+        INPUT,
+        "Where each input of the node comes from; that of a retrieve is `query`, those of a template are its placeholders.",
+    )
     for_each: Annotated[str, Field(min_length=1, max_length=127, pattern=REFERENCE)] | None = spec_field(
         INPUT, "A list: the node is done for each item, and its outputs are lists. Unset means once.", default=None
     )
@@ -349,8 +363,8 @@ class GraphNode(ApiModel):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        if (self.predict is None) == (self.retrieve is None):
-            raise PydanticCustomError("exactly_one", "exactly one of predict, retrieve is required")
+        if [self.predict, self.retrieve, self.template].count(None) != 2:
+            raise PydanticCustomError("exactly_one", "exactly one of predict, retrieve, template is required")
         if (self.for_each is None) != (self.max_items is None):
             raise PydanticCustomError("exactly_one", "forEach and maxItems go together: write both, or neither")
         return self

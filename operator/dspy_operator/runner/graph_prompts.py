@@ -40,6 +40,11 @@ _RETRIEVE = (
     "first topK of them."
 )
 
+_TEMPLATE = (
+    "Its output `text` is the template with {input} replaced by that input, all in one pass: a string as it is, a number or truth "
+    "value as scalar, a list of strings with an empty line between them. {{ and }} are braces."
+)
+
 
 def wiring(graph: Graph, predictors: Sequence[str]) -> dict[str, Any]:
     """`wiring` and `output`.
@@ -58,6 +63,8 @@ def wiring(graph: Graph, predictors: Sequence[str]) -> dict[str, Any]:
             asks = {"predictor": next(each for each in predictors if each.partition(".")[0] == name)}
         if node.retrieve is not None:
             asks = {"retrieve": {"url": node.retrieve.http.url, "topK": node.retrieve.top_k or DEFAULT_TOP_K}}
+        if node.template is not None:
+            inputs, asks = sorted(node.inputs), {"template": node.template.text}
         steps.append(
             {
                 "node": name,
@@ -75,6 +82,7 @@ def rules(graph: Graph) -> dict[str, dict[str, str]]:
     told = {"steps": _STEPS}
     told |= {"forEach": _FOR_EACH} if any(node.for_each is not None for node in nodes) else {}
     told |= {"retrieve": _RETRIEVE} if any(node.retrieve is not None for node in nodes) else {}
+    told |= {"template": _TEMPLATE} if any(node.template is not None for node in nodes) else {}
     return {"wiring": told}
 
 

@@ -10,7 +10,7 @@ from dspy_operator.api.graph import ITEM, QUERY
 from dspy_operator.api.program import DEFAULT_TOP_K, GraphProgram
 from dspy_operator.api.signature_types import python_string
 
-NAMES = frozenset({"bounded", "each", "inputs", "retrieved", ITEM})
+NAMES = frozenset({"bounded", "each", "filled", "inputs", "retrieved", ITEM})
 """What the class calls something itself, and neither a step nor an input can be called."""
 MOST_CHARACTERS = 40
 """Of a step's name: a longer one leaves no room in a line."""
@@ -35,6 +35,11 @@ def retrieved(url: str, query: str, top_k: int) -> list[str]:
         raise ValueError(f"{url} answers with something else than a list of texts")
     return passages[:top_k]'''
 """A run replaces it by its own, which tries again and writes down what was answered (runner/retrieval.py)."""
+FILLED = '''\
+def filled(text: str, /, **values: Any) -> str:
+    """The text with its placeholders filled in; of a list of texts an empty line stands between the items."""
+    texts = {name: "\\n\\n".join(value) if isinstance(value, list) else value for name, value in values.items()}
+    return text.format_map(texts)'''
 _WIDTH = 120
 _INDENT = 8
 """Of a statement in a method."""
@@ -60,6 +65,11 @@ def repeats(graph: GraphProgram) -> bool:
 def retrieves(graph: GraphProgram) -> bool:
     """Whether a step looks something up."""
     return any(node.retrieve is not None for node in graph.nodes.values())
+
+
+def fills(graph: GraphProgram) -> bool:
+    """Whether a step makes a text of others."""
+    return any(node.template is not None for node in graph.nodes.values())
 
 
 def program_class(
@@ -115,6 +125,9 @@ def _step(name: str, graph: GraphProgram) -> _Expression:
     if node.predict is not None:
         fields = [field.name for field in node.predict.signature.inputs]
         call = _Call(f"self.{name}(", [(field, _value(node.inputs[field], graph)) for field in fields])
+    elif node.template is not None:
+        values = [(field, _value(reference, graph)) for field, reference in sorted(node.inputs.items())]
+        call = _Call("filled(", [("", python_string(node.template.text)), *values])
     else:
         assert node.retrieve is not None
         query = (QUERY, _value(node.inputs[QUERY], graph))

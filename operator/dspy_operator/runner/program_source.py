@@ -39,7 +39,7 @@ from dspy_operator.api.signature_types import (
 )
 from dspy_operator.runner import graph_source
 from dspy_operator.runner.adapter_source import CLASSES, AdapterSource, adapter_source
-from dspy_operator.runner.graph_source import BOUNDED, RETRIEVED
+from dspy_operator.runner.graph_source import BOUNDED, FILLED, RETRIEVED
 from dspy_operator.runner.layout import WIDTH as _WIDTH
 from dspy_operator.runner.layout import call as _call
 from dspy_operator.runner.layout import indented as _indented
@@ -97,6 +97,7 @@ def program_source(
             outputs,
             repeats=BOUNDED in shape.blocks,
             retrieves=RETRIEVED in shape.blocks,
+            fills=FILLED in shape.blocks,
             has_arguments=any(_arguments(field) for each in (types or {}).values() for field in each.fields),
             needed=needed,
         ),
@@ -154,6 +155,7 @@ def _graph(graph: GraphProgram | None, known: ProgramTypes) -> _Shape:
             answers += [known.graph.fields[step][field.name] for field in asked.signature.outputs]
     blocks += [BOUNDED] if graph_source.repeats(graph) else []
     blocks += [RETRIEVED] if graph_source.retrieves(graph) else []
+    blocks += [FILLED] if graph_source.fills(graph) else []
     blocks += texts.aliases()
     blocks.append(graph_source.program_class(graph, known.graph.order, titles, texts.parameter))
     return _Shape(texts, answers, blocks, _TYPED_GRAPH)
@@ -256,10 +258,11 @@ def _imports(
     *,
     repeats: bool,
     retrieves: bool,
+    fills: bool,
     has_arguments: bool,
     needed: Needs,
 ) -> str:
-    typing_names = ["Any"] * bool(adapter.definition or repeats or _has_typed(types) or needed.reward)
+    typing_names = ["Any"] * bool(adapter.definition or repeats or fills or _has_typed(types) or needed.reward)
     typing_names += ["Literal"] * texts.use_literal
     lines = ["import argparse"]
     lines += ["import datetime"] if reads_datetime(types) else []

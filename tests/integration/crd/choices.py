@@ -46,6 +46,7 @@ _WITH: dict[tuple[str, str], Document] = {
 _INSIDE: dict[tuple[str, str], Document] = {
     ("AccessNamespaces", "selector"): {"from": "Selector"},
     ("GraphNode", "predict"): {"retrieve": None},
+    ("GraphNode", "template"): {"retrieve": None},
 }
 """What a field needs beside it; None: what must not be there."""
 
