@@ -80,7 +80,7 @@ def test_at_temperature_0_a_row_is_asked_once_whatever_is_written(tmp_path: Path
         assert json.loads((place.run_folder / "run.json").read_bytes())["repeats"] == 1
 
 
-@pytest.mark.parametrize("optimizer", ["MIPROv2", "SIMBA"] if LONG else ["MIPROv2"])
+@pytest.mark.parametrize("optimizer", ["MIPROv2", "SIMBA", "Stages"] if LONG else ["Stages"])
 def test_of_those_that_lead_the_best_on_fresh_answers_is_judged(tmp_path: Path, optimizer: str) -> None:
     """The server's answers are all luck, so what led by its first answers seldom leads again."""
     dev = 24 if optimizer == "SIMBA" else 6  # SIMBA compares on all of dev

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dspy_operator.api.promptprogram import SamplingRequest
-from dspy_operator.contract.repeats import COMPARES, choice_calls, repeats_of
+from dspy_operator.contract.repeats import COMPARES, by_validation, choice_calls, repeats_of
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.runner.judge import Arm, FailureClass, Judged, worst
 from dspy_operator.runner.optimizers import OPTIMIZERS
@@ -36,7 +36,13 @@ def test_answers_to_each_row(temperature: str | None, written: int | None, want:
 
 @pytest.mark.parametrize(
     ("optimizer", "repeats", "want"),
-    [("MIPROv2", 3, 3 * 20 * 2 * 3), ("MIPROv2", 1, 0), ("LabeledFewShot", 3, 0), ("Evaluate", 3, 0)],
+    [
+        ("MIPROv2", 3, 3 * 20 * 2 * 3),
+        ("MIPROv2", 1, 0),
+        ("LabeledFewShot", 3, 0),
+        ("Evaluate", 3, 0),
+        ("Stages", 3, 360),
+    ],
 )
 def test_calls_of_the_choice_between_those_that_lead(optimizer: str, repeats: int, want: int) -> None:
     assert choice_calls(optimizer, 20, 2, repeats) == want
@@ -48,6 +54,11 @@ def test_operator_and_runner_know_alike_which_rows_an_optimizer_compares_on() ->
             assert optimizer.uses_validation is COMPARES[name], name
         else:
             assert not optimizer.uses_validation, f"{name} chooses by validation rows: it belongs to COMPARES"
+
+
+def test_stages_compare_on_validation_where_one_of_them_does() -> None:
+    assert by_validation(["LabeledFewShot", "GEPA"])
+    assert not by_validation(["LabeledFewShot", "SIMBA"])
 
 
 def test_a_part_of_a_reserve_is_its_share_of_everything() -> None:

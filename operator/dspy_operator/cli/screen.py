@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dspy_operator.contract.documents import Progress, Result
-from dspy_operator.contract.repeats import COMPARES
+from dspy_operator.contract.repeats import chooses
 from dspy_operator.contract.runspec import RunSpec, Usage
 
 BAR_WIDTH = 28
@@ -150,8 +150,8 @@ def estimate_screen(console: Console, spec: RunSpec, result: Result) -> None:
     if estimate is None:
         return
     console.print(Text.assemble((f"{spec.run.name}: ", "bold"), "estimate, no model was called"))
-    chooses = spec.repeats > 1 and spec.optimizer is not None and spec.optimizer.type in COMPARES
-    kept = "choice and judgement" if chooses else "judgement"
+    is_choice = spec.repeats > 1 and spec.optimizer is not None and chooses(spec.optimizer.type)
+    kept = "choice and judgement" if is_choice else "judgement"
     parts = f"optimization {estimate.optimize_calls}, {kept} {estimate.reserved_calls}"
     console.print(f"about {estimate.calls} calls ({parts}), {estimate.tokens:,} tokens", highlight=False)
     if estimate.cost is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.promptprogram import SamplingRequest
@@ -20,6 +20,16 @@ COMPARES: Mapping[str, bool] = {
     "SIMBA": False,
 }
 """Optimizers that choose one of the programs that they scored -> whether by the validation rows alone, or by all of dev."""
+
+
+def chooses(optimizer: str) -> bool:
+    """Whether an optimizer of this type chooses between programs that it scored; Stages does, whatever they are."""
+    return optimizer == "Stages" or optimizer in COMPARES
+
+
+def by_validation(optimizers: Iterable[str]) -> bool:
+    """Whether these, one or the stages, compare on the validation rows alone."""
+    return any(COMPARES.get(each) for each in optimizers)
 
 
 def repeats_of(written: int | None, request: SamplingRequest) -> int:
@@ -43,4 +53,4 @@ def choice_calls(optimizer: str, rows: int, calls_per_row: int, repeats: int) ->
         calls_per_row: the most that one answer and its score cost.
         repeats: answers to each row.
     """
-    return LEADING * rows * calls_per_row * repeats if repeats > 1 and optimizer in COMPARES else 0
+    return LEADING * rows * calls_per_row * repeats if repeats > 1 and chooses(optimizer) else 0

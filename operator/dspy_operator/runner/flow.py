@@ -20,7 +20,7 @@ from dspy_operator.contract import gate
 from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.documents import Estimate, GateReport, Progress, Result, Score
 from dspy_operator.contract.exits import Outcome, Reason, RunFailed
-from dspy_operator.contract.repeats import COMPARES, LEADING, choice_calls
+from dspy_operator.contract.repeats import LEADING, choice_calls, chooses
 from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
 from dspy_operator.contract.runspec import Control, RunSpec, Usage
 from dspy_operator.runner.classes import Classes, by_class, classified
@@ -454,8 +454,8 @@ class Run:
             self._best.begun_with = 2
             self._scores["devStart"] = answer_all(start, prepared.scored, prepared.metric, self._threads).score()
         self._best.beaten.clear()
-        chooses = self.spec.repeats > 1 and self.spec.optimizer.type in COMPARES
-        what = "choice and judgement alone need" if chooses else "the judgement alone needs"
+        is_choice = self.spec.repeats > 1 and chooses(self.spec.optimizer.type)
+        what = "choice and judgement alone need" if is_choice else "the judgement alone needs"
         limits, spent, reserve = self._ledger.limits, self._ledger.spent(), epoch.reserve
         if self._recorded is None:
             for name, limit, kept, used in (

@@ -11,7 +11,7 @@ from dspy_operator.api.reasons import EndpointReason, RunReason
 from dspy_operator.contract.access import closed
 from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.exits import RunFailed
-from dspy_operator.contract.repeats import COMPARES, choice_calls
+from dspy_operator.contract.repeats import by_validation, choice_calls
 from dspy_operator.contract.reserve import judgement_calls
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.controllers.optimizationrun.inputs import EndpointSeen, field_of
@@ -141,7 +141,9 @@ def budget_too_small(run: OptimizationRun, spec: RunSpec, dataset: Mapping[str, 
     per_row = scored_row_calls(spec.program.program, spec.program.metric).most
     test_rows = dataset.get("test", 0)
     judgement = judgement_calls(test_rows, arms, per_row, spec.repeats)
-    compared = dataset.get("validation", 0) + (0 if COMPARES.get(run.spec.optimizer.type) else dataset.get("train", 0))
+    compared = dataset.get("validation", 0) + (
+        0 if by_validation(run.spec.optimizer.types) else dataset.get("train", 0)
+    )
     choice = choice_calls(run.spec.optimizer.type, compared, per_row, spec.repeats)
     preflight = per_row + len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()}) - 1
     needed = judgement + choice + preflight
