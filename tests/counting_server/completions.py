@@ -31,7 +31,7 @@ def complete(
     body: Mapping[str, Any], *, key: str, script: Script, repetition: int = 0, fault: FaultType | None = None
 ) -> Completion:
     """The completion of `body`, spoilt as `fault` says. `repetition` matters at temperature > 0 alone."""
-    asked = prompts.read(body)
+    asked = prompts.read({**body, "response_format": None} if script.ignores_schemas else body)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     choices: list[dict[str, Any]] = []
     used = 0

@@ -115,6 +115,8 @@ class Script:
     """At temperature > 0, each repetition of a request gets another answer."""
     sorted_properties: bool = False
     """JSON answers have their properties in alphabetical order, as some constrained decoders write them."""
+    ignores_schemas: bool = False
+    """A `response_format` is taken, and nothing is done with it."""
     cached_tokens: int | None = None
     models: tuple[str, ...] = ("fake",)
     keep_requests: int = 1000

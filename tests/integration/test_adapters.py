@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.harness import OPTIMIZERS, Case, workplace
+from tests.integration.test_graph import a_case as a_graph
 from tests.integration.test_revision_files import BAML, BAML_SCHEMA, XML, conforms
 from tests.integration.test_rich_types import Orders, seen
 
@@ -64,3 +65,25 @@ def test_an_unreadable_answer_is_of_class_parse_and_asked_once(tmp_path: Any, ad
         assert sum(row["candidate"]["class"] == "parse" for row in report["rows"]) == 2
         for number in (5, 9):
             assert sum(f"item{number:03d}" in request["body"] for request in place.server.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    ("adapter", "want"),
+    [
+        pytest.param(XML, "dspy.XMLAdapter(use_json_adapter_fallback=False)", id="XML"),
+        pytest.param(BAML, "PlainBAMLAdapter()", id="BAML in words"),
+        pytest.param({"type": "Auto"}, "SchemaJSONAdapter()", id="Auto"),
+    ],
+)
+def test_every_step_of_a_graph_is_asked_in_it(tmp_path: Any, adapter: dict[str, str], want: str) -> None:
+    case = a_graph(OPTIMIZERS["Evaluate"], dev=2, test=4)
+    case.program = {**case.program, "adapter": adapter}
+    with workplace(tmp_path, case) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        score = done.result["scores"]["candidate"]
+        assert (score["rows"], score["unreadable"], score["failed"]) == (4, 0, 0)
+        assert f"ADAPTER = {want}\n" in (place.run_folder / "revision" / "program.py").read_text()
+        assert place.server.counts()["requests"] == done.result["usage"]["calls"]
+        verified = place.verify()
+        assert verified.code == 0, verified.stderr

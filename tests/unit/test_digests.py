@@ -83,6 +83,16 @@ def with_signature(**changes: Any) -> dict[str, Any]:
     [
         pytest.param(of_program(), of_program(module={"type": "Predict"}), id="module: unset is Predict"),
         pytest.param(of_program(), of_program(adapter={"type": "Chat"}), id="adapter: unset is Chat"),
+        pytest.param(
+            of_program(adapter={"type": "XML"}),
+            of_program(adapter={"type": "XML", "constrained": "Auto"}),
+            id="constrained: XML has none",
+        ),
+        pytest.param(
+            of_program(adapter={"type": "Auto"}),
+            of_program(adapter={"type": "Auto", "constrained": "Auto"}),
+            id="constrained: of type Auto, unset is Auto",
+        ),
         pytest.param(of_program(), of_program(request={}), id="request: unset is empty"),
         pytest.param(
             of_program(types={"A": {"fields": LINE}, "B": {"fields": LINE}}),
@@ -192,6 +202,16 @@ def test_what_means_the_same_digests_alike(one: str, other: str) -> None:
             of_program(adapter={"type": "JSON", "constrained": "Disabled"}),
             of_program(adapter={"type": "JSON", "constrained": "Required"}),
             id="constrained",
+        ),
+        pytest.param(
+            of_program(adapter={"type": "JSON", "constrained": "Auto"}),
+            of_program(adapter={"type": "JSON", "constrained": "Required"}),
+            id="constrained Auto, whatever it comes to",
+        ),
+        pytest.param(
+            of_program(adapter={"type": "Auto"}),
+            of_program(adapter={"type": "Auto", "constrained": "Disabled"}),
+            id="constrained of type Auto",
         ),
         pytest.param(of_program(), of_program(metric={"type": "F1"}), id="metric"),
         pytest.param(

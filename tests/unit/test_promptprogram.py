@@ -85,12 +85,12 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "JSON says whether it is constrained": (
         {"adapter": {"type": "JSON", "constrained": "Disabled"}},
         {"adapter": {"type": "JSON"}},
-        ["spec.adapter.constrained: type is JSON: constrained is required (Required or Disabled)"],
+        ["spec.adapter.constrained: type is JSON: constrained is required (Auto, Required or Disabled)"],
     ),
     "BAML says whether it is constrained": (
         {"adapter": {"type": "BAML", "constrained": "Required"}},
         {"adapter": {"type": "BAML"}},
-        ["spec.adapter.constrained: type is BAML: constrained is required (Required or Disabled)"],
+        ["spec.adapter.constrained: type is BAML: constrained is required (Auto, Required or Disabled)"],
     ),
     "XML has no schema": (
         {"adapter": {"type": "XML"}},

@@ -40,7 +40,7 @@ class Adapter(ApiModel):
         Rule(
             id="json-says-whether-constrained",
             cel="!(self.type in ['JSON', 'BAML']) || has(self.constrained)",
-            message="'type is ' + self.type + ': constrained is required (Required or Disabled)'",
+            message="'type is ' + self.type + ': constrained is required (Auto, Required or Disabled)'",
             computed=True,
             field=".constrained",
             reason="FieldValueRequired",
@@ -49,13 +49,14 @@ class Adapter(ApiModel):
 
     type: Literal["Auto", "Chat", "JSON", "XML", "BAML"] = spec_field(
         INPUT,
-        "Chat: marked sections. JSON: one JSON object. XML: tagged sections. BAML: JSON, with a shorter schema in the prompt. Auto: what "
-        "the model does best.",
+        "Chat: marked sections. JSON: one JSON object. XML: tagged sections. BAML: JSON, with a shorter schema in the prompt. Auto: "
+        "BAML where outputs hold objects (JSON beside an Image or History), else JSON where a schema is sent, else Chat; status.resolved says which.",
     )
     constrained: Literal["Auto", "Required", "Disabled"] | None = spec_field(
         INPUT,
         "JSON and BAML: Required sends the outputs' JSON schema as response_format and fails where the endpoint refuses it; Disabled sends "
-        "none. Auto: Required where the endpoint keeps the order of fields. Unset is for the other types.",
+        "none. Auto: each run first asks its endpoints; Required where they keep the schema and the order of its fields, else Disabled. "
+        "With type Auto, unset means Auto; else unset is for the other types.",
         default=None,
     )
 
@@ -69,7 +70,9 @@ class Adapter(ApiModel):
             )
         if self.type in ("JSON", "BAML") and self.constrained is None:
             raise PydanticCustomError(
-                "constrained", "type is {type}: constrained is required (Required or Disabled)", {"type": self.type}
+                "constrained",
+                "type is {type}: constrained is required (Auto, Required or Disabled)",
+                {"type": self.type},
             )
         return self
 

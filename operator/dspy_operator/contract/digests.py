@@ -40,7 +40,9 @@ def program_digest(
     if types:
         parts["types"] = {name: type_.document() for name, type_ in types.items()}
     if adapter is not None and adapter.type != "Chat":
-        parts["adapter"] = {"type": "XML"} if adapter.type == "XML" else adapter.document()
+        parts["adapter"] = adapter.document()
+        if adapter.type in ("XML", "Auto") and adapter.constrained == "Auto":  # as unset
+            del parts["adapter"]["constrained"]
     if sampling := _sampling(request, "task"):
         parts["request"] = sampling
     return digest(parts)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from dspy_operator.api.object_types import program_types
+from dspy_operator.contract.adapters import probe_calls
 from dspy_operator.contract.documents import Estimate
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.runner.graph_prompts import CannotBeWalked, walk
@@ -35,7 +36,7 @@ def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls
     endpoints = len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()})
     optimize = prepared.optimizer.calls(counts, sizes)
     rescored = (0 if prepared.optimizer.uses_validation else scored) + (scored if spec.start_from else 0)
-    calls = max(sizes.calls_per_row, scored + endpoints - 1) + optimize + rescored + reserve_calls
+    calls = max(sizes.calls_per_row, scored + endpoints - 1) + optimize + rescored + reserve_calls + probe_calls(spec)
     row_tokens = prompt_tokens(spec, prepared)
     demos = max(
         each.get(name, 0)

@@ -17,12 +17,14 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, DSPyError, LMError
 
 from dspy_operator.contract import gate
+from dspy_operator.contract.adapters import is_open, probe_calls
 from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.documents import Estimate, GateReport, Progress, Result, Score
 from dspy_operator.contract.exits import Outcome, Reason, RunFailed
 from dspy_operator.contract.repeats import LEADING, choice_calls, chooses
 from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
 from dspy_operator.contract.runspec import Control, RunSpec, Usage
+from dspy_operator.runner.adapter_choice import settle, told
 from dspy_operator.runner.classes import Classes, by_class, classified
 from dspy_operator.runner.estimate import estimate
 from dspy_operator.runner.journal import Journal, answers_in, is_full
@@ -31,7 +33,7 @@ from dspy_operator.runner.ledger import Epoch, Ledger, Mark
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Part, Setup
 from dspy_operator.runner.pod import Pod, identity
 from dspy_operator.runner.prepare import Prepared, prepare
-from dspy_operator.runner.program import fields_of, load_program, program_hash, state_document
+from dspy_operator.runner.program import fields_of, load_program, program_hash, speaking, state_document
 from dspy_operator.runner.progress import Channel, Reporter, Tracker, write_json
 from dspy_operator.runner.publish import (
     Revision,
@@ -70,6 +72,7 @@ def validate(spec: RunSpec, pod: Pod | None = None) -> Result:
     result = Result(
         **identity(spec, pod),
         message="valid",
+        resolved=told(spec, prepared),
         dataset=prepared.report(),
         candidate=baseline.digest,
         versions=versions(),
@@ -125,6 +128,9 @@ class Run:
         self._kept = ""
         self._halted: RunStop | None = None
         self._counts: Counts = {}
+        self._adapter_why = ""
+        self._validated: str | None = None
+        """Digest of the program as validated, where it is an arm beside the one that sends schemas."""
         self._scores: dict[str, Score] = {}
         self._arms: dict[str, Arm] = {}
         self._dev_arms: dict[str, Arm] = {}
@@ -231,7 +237,7 @@ class Run:
             gate=self._gate,
             usage=usage,
             usage_by_role=by_role,
-            resolved=dict(self._counts),
+            resolved=self._resolved(),
             estimate=self._estimate,
             versions=versions(),
             seconds=round(ledger.seconds, 3) if ledger is not None else 0.0,
@@ -270,27 +276,27 @@ class Run:
         incumbent = self._load_incumbent(prepared)
         student = prepared.program.fresh()
         start = self._load_start(prepared) or student
+        undecided = is_open(spec.program.adapter)
         arms = self._arm_count(student, incumbent, start)
-        assert spec.optimizer is not None
-        per_row = scored_row_calls(spec.program.program, spec.program.metric).most
-        judgement = judgement_calls(len(prepared.parts.test), arms, per_row, spec.repeats)
-        choice = choice_calls(spec.optimizer.type, len(prepared.scored), per_row, spec.repeats)
-        reserve_calls = judgement + choice
-        self._counts = self._first_counts(prepared, reserve_calls)
-        self._estimate = estimate(spec, prepared, self._counts, reserve_calls=reserve_calls)
-        self._tracker.planned_calls = self._estimate.calls
+        judgement, choice = self._size_up(prepared, arms + (undecided and incumbent is None))
         self._check_budget(judgement, choice)
         if spec.mode == "Estimate":
             return Reason.COMPLETED, None
         self._check_secrets()
         ledger = self._open_ledger()
-        epoch = ledger.open_epoch("optimize", Reserve(calls=reserve_calls))
+        epoch = ledger.open_epoch("optimize", Reserve(calls=judgement + choice))
         ending: RunStop | Reason = Reason.COMPLETED
         compiled: Candidate | None = None
         try:
+            if undecided:
+                prepared, incumbent = self._settle_adapter(prepared, incumbent, epoch)
+                student = prepared.program.fresh()
+                start = self._load_start(prepared) or student
+                judgement, choice = self._size_up(prepared, self._arm_count(student, incumbent, start))
+                ledger.set_reserve(epoch, Reserve(calls=judgement + choice))
             with self._phase("optimize", epoch, prepared.scored) as watcher:
                 self._preflight(prepared, student, epoch)
-                self._baseline(prepared, student, incumbent, start, reserve_calls, epoch)
+                self._baseline(prepared, student, incumbent, start, judgement + choice, epoch)
                 compiled = self._optimize(prepared, start, epoch, watcher)
                 self._score_compiled(prepared, compiled)
         except RunStop as stop:
@@ -311,6 +317,53 @@ class Run:
         if isinstance(ending, RunStop):
             ledger.drain()
         return ending, candidate
+
+    def _size_up(self, prepared: Prepared, arms: int) -> tuple[int, int]:
+        """Counts and estimate; calls of the judgement of so many different programs, and of the choice before it."""
+        spec = self.spec
+        assert spec.optimizer is not None
+        per_row = scored_row_calls(spec.program.program, spec.program.metric).most
+        judgement = judgement_calls(len(prepared.parts.test), arms, per_row, spec.repeats)
+        choice = choice_calls(spec.optimizer.type, len(prepared.scored), per_row, spec.repeats)
+        self._counts = self._first_counts(prepared, judgement + choice)
+        self._estimate = estimate(spec, prepared, self._counts, reserve_calls=judgement + choice)
+        self._tracker.planned_calls = self._estimate.calls
+        return judgement, choice
+
+    def _settle_adapter(self, prepared: Prepared, incumbent: Any | None, epoch: Epoch) -> tuple[Prepared, Any | None]:
+        """The program as it is asked from here on, and what is served as it is asked: without a promotion, the program as validated."""
+        assert self._ledger is not None
+        self._tracker.set(step="preflight")
+
+        def ask(probed: Prepared) -> None:
+            self._prepared, row = probed, (probed.scored or probed.parts.test)[0]
+            self._retrieval.connect(probed.program)
+            student = probed.program.fresh()
+            with self._phase("preflight", epoch, probed.scored):
+                student(**for_dspy(input_fields(student), row.inputs))
+
+        try:
+            settled = settle(self.spec, prepared, self._ledger, epoch, ask)
+        finally:
+            self._prepared = prepared
+        self._adapter_why = settled.why
+        if settled.stop is not None:
+            raise settled.stop
+        if settled.prepared is prepared:
+            return prepared, incumbent
+        validated = prepared.program.fresh()
+        self._validated = revision_of(self.spec, prepared, state_document(validated)).digest
+        self._prepared = settled.prepared
+        self._retrieval.connect(settled.prepared.program)
+        served = self._load_incumbent(settled.prepared) or speaking(validated, prepared.program.adapter)
+        return settled.prepared, served
+
+    def _resolved(self) -> dict[str, Any]:
+        """What options and adapter came to."""
+        adapter = told(self.spec, self._prepared) if self._prepared is not None else {}
+        if adapter and self._adapter_why:
+            adapter["adapter"]["why"] = self._adapter_why
+        return {**self._counts, **adapter}
 
     def _open_ledger(self) -> Ledger:
         path = Path(self.spec.paths.journal)
@@ -390,12 +443,11 @@ class Run:
                 prediction = student(**for_dspy(input_fields(student), row.inputs))
                 prepared.metric.score(row.outputs, plain_fields(prediction))  # labels scored well; does an answer, too?
             except AdapterParseError as error:
-                adapter = self.spec.program.adapter
-                if adapter is not None and adapter.constrained == "Required":
+                if prepared.adapter is not None and prepared.adapter.constrained == "Required":
                     answer = str(error.lm_response).strip()[:200]
                     raise RunStop(
                         Reason.MODEL_ANSWERS_UNUSABLE,
-                        f"{task.name} does not keep to the JSON schema that constrained: Required asks for: {answer!r}",
+                        f"{task.name} does not keep to the JSON schema that it is sent (adapter.constrained): {answer!r}",
                     ) from error
             except LMError as error:
                 refused = error
@@ -759,6 +811,7 @@ class Run:
         limit = Limits.of(self._control.budget).calls
         endpoints = len({(endpoint.name, endpoint.model) for endpoint in self.spec.endpoints.values()})
         preflight = scored_row_calls(self.spec.program.program, self.spec.program.metric).most + endpoints - 1
+        preflight += probe_calls(self.spec)
         needed = judgement + choice + preflight
         if limit is not None and limit < needed:
             raise RunFailed(
@@ -789,6 +842,8 @@ class Run:
         found = {"baseline": baseline.digest, "candidate": candidate.digest}
         if self.spec.incumbent is not None and (digest := digest_in(Path(self.spec.incumbent.path))) is not None:
             found["incumbent"] = digest
+        elif self._validated is not None:
+            found["incumbent"] = self._validated
         return {name: digest for name, digest in found.items() if name in self._arms}
 
     def _load_incumbent(self, prepared: Prepared) -> Any | None:
@@ -837,7 +892,9 @@ class Run:
                 else load_program(source, Path(self.spec.paths.out) / what)
             )
             self._retrieval.connect(program)
-            return program.in_state(state)
+            module = program.in_state(state)
+            other = type(program.adapter).__name__ != type(prepared.program.adapter).__name__
+            return speaking(module, program.adapter) if other else module
         except RunFailed as failure:
             # Its path is that of the program under test, which is not to blame.
             raise RunFailed(failure.reason, f"the {what} {folder}: {failure.message}") from failure

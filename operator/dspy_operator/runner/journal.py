@@ -47,6 +47,8 @@ class Recorded:
     """mark_key -> `mark` line of a judgement."""
     resolved: dict[str, Any] | None = None
     """Counts that FitBudget derived from the first budget; a raised one goes on with them."""
+    adapter: dict[str, Any] | None = None
+    """What `constrained: Auto` came to; every later try goes on with it."""
     opened: dict[str, Any] | None = None
     """The first line: whose journal this is."""
     seconds: float = 0.0
@@ -267,6 +269,8 @@ def _record(recorded: Recorded, entry: dict[str, Any], offset: int) -> None:
             recorded.told[entry["key"]] = entry
         case "mark" if entry["mark"] == "resolved":
             recorded.resolved = entry["counts"]
+        case "mark" if entry["mark"] == "adapter":
+            recorded.adapter = entry["found"]
         case "mark" if entry["mark"] == "judge":
             recorded.judgements[mark_key(entry["program"], entry["rows"], entry.get("repeat", 0))] = entry
         case "mark":

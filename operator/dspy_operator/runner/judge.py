@@ -140,7 +140,9 @@ def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads:
     evaluate = dspy.Evaluate(
         devset=examples(rows, program), metric=metric.for_dspy, num_threads=threads, max_errors=NEVER
     )
-    results = evaluate(attempt).results
+    # An incumbent may speak another adapter than the program that the run is about (`speaking`).
+    with dspy.context(adapter=getattr(program, "spoken", None) or dspy.settings.adapter):
+        results = evaluate(attempt).results
     judged = []
     for row, (_, prediction, score) in zip(rows, results, strict=True):
         outputs = plain_fields(prediction) if hasattr(prediction, "items") else {}

@@ -370,6 +370,18 @@ class Ledger:
         self._journal.recorded.resolved = dict(counts)
         return dict(counts)
 
+    @property
+    def adapter(self) -> dict[str, Any] | None:
+        """What `constrained: Auto` came to, once that is known."""
+        return self._journal.recorded.adapter
+
+    def settle_adapter(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Freeze what `constrained: Auto` came to; on a resume the frozen comes back."""
+        if self._journal.recorded.adapter is None:
+            self._journal.append("mark", mark="adapter", found=dict(found))
+            self._journal.recorded.adapter = dict(found)
+        return self._journal.recorded.adapter
+
     # --- one request -------------------------------------------------------------------------------------------------
 
     def complete(self, engine: RoleEngine, request: lm15.Request, rollout: int | None, index: int) -> lm15.Response:

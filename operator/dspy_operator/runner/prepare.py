@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dspy_operator.api.object_types import program_types
 from dspy_operator.api.optimizationrun import OPTIONS, OptimizerOptions
+from dspy_operator.api.promptprogram import Adapter
+from dspy_operator.contract.adapters import concrete
 from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.documents import DatasetReport
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.contract.runspec import RunSpec
+from dspy_operator.contract.runspec import ProgramPart, RunSpec
 from dspy_operator.runner.metric import ScoredMetric, check_metric
 from dspy_operator.runner.optimizers.shape import Optimizer, Sizes
 from dspy_operator.runner.program import LoadedProgram, check_program, load_program
@@ -28,6 +31,8 @@ class Prepared:
     rows: Rows
     parts: Parts
     metric: ScoredMetric
+    adapter: Adapter | None
+    """The one that the program is asked in: `spec.program.adapter` with nothing left to choose."""
     optimizer: Optimizer | None
     options: OptimizerOptions
     sizes: Sizes
@@ -71,8 +76,8 @@ def prepare(spec: RunSpec) -> Prepared:
     types = program_types(part.program, part.types).fields
     metric = ScoredMetric(part.metric, outputs, told=told, types=types)
     check_metric(metric, rows.rows)
-    source = program_source(part.name, part.program, part.adapter, part.request, part.types)
-    program = load_program(source, Path(spec.paths.out) / "program")
+    adapter = concrete(part)
+    program = load_program(source_in(part, adapter), Path(spec.paths.out) / "program")
     optimizer, options = None, OptimizerOptions()
     sizes = Sizes(
         len(parts.train),
@@ -91,7 +96,19 @@ def prepare(spec: RunSpec) -> Prepared:
             why = each.optimizer.check(each.options, each.sizes)
             if why is not None:
                 raise RunFailed(Reason.INVALID_DATASET, f"{each.type}: {why}", path=each.path)
-    return Prepared(program, rows, parts, metric, optimizer, options, sizes)
+    return Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes)
+
+
+def source_in(part: ProgramPart, adapter: Adapter | None) -> str:
+    """program.py of a program that is asked in a certain adapter."""
+    return program_source(part.name, part.program, adapter, part.request, part.types)
+
+
+def held_to_schemas(spec: RunSpec, prepared: Prepared, folder: str) -> Prepared:
+    """The same with the adapter of endpoints that keep JSON schemas, written to `out/<folder>`."""
+    adapter = concrete(spec.program, keeps_schema=True)
+    program = load_program(source_in(spec.program, adapter), Path(spec.paths.out) / folder)
+    return dataclasses.replace(prepared, program=program, adapter=adapter)
 
 
 def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:

@@ -230,6 +230,12 @@ def state_document(module: dspy.Module) -> dict[str, Any]:
     return detached
 
 
+def speaking(module: dspy.Module, adapter: dspy.Adapter) -> dspy.Module:
+    """The module, to be asked in an adapter of its own wherever it is judged, and another program for `program_hash`."""
+    module.spoken = adapter
+    return module
+
+
 def apply_state(module: dspy.Module, state: Mapping[str, Any]) -> None:
     """Put the module into that state; DSPy also resets the predictors' own `lm`, so set models afterwards.
 
@@ -273,9 +279,11 @@ def program_json_bytes(module: dspy.Module) -> bytes:
 def program_hash(module: dspy.Module) -> str:
     """SHA-256 of all instructions and demonstrations: instances of one program with one hash send the same messages."""
     state = state_document(module)
-    parts = [
+    parts: list[Any] = [
         [name, state[name]["signature"]["instructions"], state[name]["demos"]] for name, _ in module.named_predictors()
     ]
+    if hasattr(module, "spoken"):
+        parts.append(type(module.spoken).__name__)
     return sha256_hex(json.dumps(parts, ensure_ascii=False, allow_nan=False).encode())
 
 

@@ -53,7 +53,7 @@ def revision_of(spec: RunSpec, prepared: Prepared, state: Mapping[str, Any]) -> 
     prompts = prompts_document(
         module,
         prepared.program.adapter,
-        spec.program.adapter,
+        prepared.adapter,
         spec.program.request or SamplingRequest(),
         vectors,
         program_types(spec.program.program, spec.program.types).graph,

@@ -9,6 +9,7 @@ from typing import Any
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.reasons import EndpointReason, RunReason
 from dspy_operator.contract.access import closed
+from dspy_operator.contract.adapters import is_open, probe_calls
 from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.exits import RunFailed
 from dspy_operator.contract.repeats import by_validation, choice_calls
@@ -137,7 +138,8 @@ def budget_too_small(run: OptimizationRun, spec: RunSpec, dataset: Mapping[str, 
         return None
     served, begun_with = spec.incumbent and spec.incumbent.revision, spec.start_from and spec.start_from.revision
     candidate = begun_with not in (None, served) if run.spec.optimizer.type == "Evaluate" else True
-    arms = 1 + (1 if served else 0) + (1 if candidate else 0)
+    # Where schemas are found to be kept, the program as it is served is measured beside the one that sends them.
+    arms = 1 + (1 if served or is_open(spec.program.adapter) else 0) + (1 if candidate else 0)
     per_row = scored_row_calls(spec.program.program, spec.program.metric).most
     test_rows = dataset.get("test", 0)
     judgement = judgement_calls(test_rows, arms, per_row, spec.repeats)
@@ -146,6 +148,7 @@ def budget_too_small(run: OptimizationRun, spec: RunSpec, dataset: Mapping[str, 
     )
     choice = choice_calls(run.spec.optimizer.type, compared, per_row, spec.repeats)
     preflight = per_row + len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()}) - 1
+    preflight += probe_calls(spec)
     needed = judgement + choice + preflight
     if limit >= needed:
         return None
