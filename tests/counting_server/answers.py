@@ -68,6 +68,8 @@ def sampling_salt(body: Mapping[str, Any], *, choice: int, repetition: int) -> s
 def answer(asked: Asked, script: Script, salt: str) -> str:
     """The completion's text."""
     mind = Mind(asked=asked, script=script, salt=salt)
+    if asked.style is Style.JUDGE:
+        return _verdict(mind)
     if asked.style is Style.FENCED:
         return f"```\n{_instruction(mind.draw('instruction'))}\n```"
     if asked.style is Style.TEXT:
@@ -80,6 +82,29 @@ def answer(asked: Asked, script: Script, salt: str) -> str:
     if asked.style is Style.XML:
         return "\n\n".join(_xml(name, value) for name, value in values.items())
     return json.dumps(values or {"answer": mind.draw("answer")[:4]}, sort_keys=script.sorted_properties)
+
+
+def _verdict(mind: Mind) -> str:
+    """Full marks for an answer that says what was expected, else some grade below; now and then the other way round."""
+    if mind.asked.instructions.startswith("You compare"):
+        return _comparison(mind)
+    said, wanted = (
+        re.findall(rf"<{tag} name=.*?>\n(.*?)\n</{tag}>", mind.asked.row, re.S) for tag in ("answer", "expected")
+    )
+    scale = re.search(r"to (\d+), the best", mind.asked.instructions)
+    best = int(scale[1]) if scale else 1
+    good = (said == wanted) is not (fraction(mind.draw("slip")) < mind.script.judge_slips)
+    grade = best if good else int(fraction(mind.draw("grade")) * best)
+    return f"Reason: It {'says' if good else 'does not say'} what was expected ({mind.draw('reason')[:4]}).\nGrade: {grade}"
+
+
+def _comparison(mind: Mind) -> str:
+    """The one that is right where the other is not; now and then what stands first, whatever it is."""
+    right = str(right_answer(mind.asked.row, mind.script.answers))
+    one, other = (re.findall(rf"<{tag} name=.*?>\n(.*?)\n</{tag}>", mind.asked.row, re.S) == [right] for tag in "AB")
+    if fraction("slip", sorted(mind.asked.row)) < mind.script.judge_slips:
+        return "Reason: It stands first.\nBetter: A"
+    return f"Reason: Look at the label.\nBetter: {'neither' if one == other else 'A' if one else 'B'}"
 
 
 def right_answer(row: str, answers: Mapping[str, Any]) -> Any:

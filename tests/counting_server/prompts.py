@@ -1,7 +1,7 @@
 """Reads what a request asks for: which output fields, of which types, in which format, for which row.
 
 Knows the prompts of DSPy 3.4's ChatAdapter, JSONAdapter, XMLAdapter and BAMLAdapter (dspy/adapters/*.py, `format_*`), OpenAI's
-`response_format`, and GEPA's reflection prompt (gepa/strategies/instruction_proposal.py).
+`response_format`, GEPA's reflection prompt (gepa/strategies/instruction_proposal.py), and what our judge is asked.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ Schema = Mapping[str, Any]
 _OUTPUTS = "Your output fields are:\n"
 _STRUCTURE = "All interactions will be structured in the following way"
 _OBJECTIVE = "your objective is:"
+_JUDGE = ("You grade an answer by this rubric", "You compare two answers by this rubric")
 _REMINDERS = (
     "Respond with the corresponding output fields, starting with the field",
     "Respond with a JSON object in the following order of fields:",
@@ -45,6 +46,8 @@ class Style(StrEnum):
     XML = "xml"
     FENCED = "fenced"
     """A new instruction within ``` blocks (GEPA's reflection)."""
+    JUDGE = "judge"
+    """A reason and a grade, or which of two is better (our own metric Judge)."""
     TEXT = "text"
 
 
@@ -79,6 +82,17 @@ def read(body: Mapping[str, Any]) -> Asked:
     last = turns[-1][1] if turns else ""
     schema = _response_schema(body.get("response_format"))
     fields = tuple(_fields_of_schema(schema)) if schema else tuple(_fields_of_prompt(system))
+    if system.startswith(_JUDGE):
+        # Asked again, the judge is shown its reply and what was wrong with it; what it judges is in the first turn.
+        return Asked(
+            style=Style.JUDGE,
+            fields=(),
+            definitions={},
+            row=turns[0][1],
+            instructions=system,
+            demos=0,
+            demos_hash="",
+        )
     return Asked(
         style=_style(body.get("response_format"), system, last, fields),
         fields=fields,

@@ -108,6 +108,8 @@ class Script:
     answers: Mapping[str, Any] = field(default_factory=dict)
     """Text within a row -> its right answer: one value, or {output field: value}."""
     skill: Skill = Skill()
+    judge_slips: float = 0.0
+    """The share of answers that a judge takes for bad where they are good, and the other way round."""
     faults: tuple[Fault, ...] = ()
     latency: Latency = Latency()
     api_key: str | None = None

@@ -89,7 +89,7 @@ def test_a_type_that_is_not_supported_yet_is_found_outside_of_quotes(type_: str,
 
 def test_the_description_of_a_field_says_what_of_it_is_not_supported_yet() -> None:
     told = KINDS["OptimizationRun"].model_json_schema(by_alias=True)["$defs"]
-    assert told["RoleEndpoints"]["properties"]["judge"]["description"].endswith(" Not supported yet.")
+    assert told["OptimizationRunSpec"]["properties"]["ttlAfterFinished"]["description"].endswith(" Not supported yet.")
     endpoint = KINDS["ModelEndpoint"].model_json_schema(by_alias=True)["$defs"]
     assert "Not supported yet: Perplexity" in endpoint["Provider"]["properties"]["type"]["description"]
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import OPTIONS
 from dspy_operator.api.program import Program
-from dspy_operator.contract.calls import Calls, row_calls
+from dspy_operator.contract.calls import Calls, row_calls, scored_row_calls
 from dspy_operator.runner.optimizers import OPTIMIZERS
 from dspy_operator.runner.optimizers.shape import Sizes
 from tests.unit.graphs import SUMMARIES
@@ -47,6 +48,20 @@ COSTS: dict[str, tuple[dict[str, Any], Calls]] = {
 def test_calls_of_one_row(shape: str) -> None:
     program, want = COSTS[shape]
     assert row_calls(Program.model_validate(program)) == want
+
+
+def test_a_scored_row_costs_a_call_more_for_each_vote() -> None:
+    program = Program.model_validate(COSTS["Predict"][0])
+    judge = {"type": "Judge", "judge": {"instructions": "Is it right?"}}
+    votes = {"type": "Judge", "judge": {"instructions": "Is it right?", "votes": 3}}
+    for spec, want in (
+        ({"type": "ExactMatch"}, 1),
+        (judge, 2),
+        (votes, 4),
+        ({"type": "Judge", "judge": {"instructions": "Is it right?", "votes": 3, "pairwise": True}}, 7),
+        ({"type": "Composite", "composite": {"parts": [{"metric": judge}, {"metric": votes}]}}, 5),
+    ):
+        assert scored_row_calls(program, Metric.model_validate(spec)) == Calls(want, want)
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))

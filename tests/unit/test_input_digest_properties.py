@@ -155,7 +155,7 @@ RUN_FIELDS: dict[str, Other] = {
     },
     **{
         f"endpoints.{role}.{field}": ({"optimizer.type": "GEPA", f"endpoints.{role}": {"name": "qwen"}}, value)
-        for role in ("task", "prompt")
+        for role in ("task", "prompt", "judge")
         for field, value in (
             ("name", "big"),
             ("namespace", "models"),
@@ -172,6 +172,7 @@ RUN_FIELDS: dict[str, Other] = {
 }
 _SIGNATURE = "program.single.signature"
 TWO_OUTPUTS = [{"name": "label", "type": "str"}, {"name": "why", "type": "str"}]
+JUDGED = {"type": "Judge", "judge": {"instructions": "Is it right?"}}
 METRIC: dict[str, tuple[dict[str, Any], Any]] = {
     "type": ({"type": "ExactMatch"}, "F1"),
     "exactMatch.fields": ({"type": "ExactMatch"}, ["label"]),
@@ -184,6 +185,12 @@ METRIC: dict[str, tuple[dict[str, Any], Any]] = {
     "numeric.fields": ({"type": "Numeric"}, ["label"]),
     "numeric.tolerance": ({"type": "Numeric"}, "0.1"),
     "numeric.relativeTolerance": ({"type": "Numeric"}, "0.1"),
+    "judge.instructions": (JUDGED, "Is it polite?"),
+    "judge.fields": (JUDGED, ["label"]),
+    "judge.scale": (JUDGED, 5),
+    "judge.votes": (JUDGED, 3),
+    "judge.combine": ({"type": "Judge", "judge": {"instructions": "Is it right?", "votes": 3}}, "Mean"),
+    "judge.pairwise": (JUDGED, True),
 }
 
 
@@ -299,9 +306,9 @@ ALONE = {
 @pytest.mark.parametrize("path", list(RUN_FIELDS))
 def test_every_input_field_of_a_run_moves_it(path: str) -> None:
     base, value = RUN_FIELDS[path]
-    before = a_run(base)
+    before, program = a_run(base), a_program({"metric": JUDGED} if ".judge." in path else {})
     at = path.replace("stages.stages.", "stages.stages.0.")
-    assert digest(changed(before, f"spec.{at}", value)) != digest(before)
+    assert digest(changed(before, f"spec.{at}", value), program) != digest(before, program)
 
 
 @pytest.mark.parametrize("path", [path for path in PROGRAM_FIELDS if path not in ALONE])
@@ -313,7 +320,8 @@ def test_every_input_field_of_a_program_moves_it(path: str) -> None:
         .replace("types.fields.", "types.Line.fields.0.")
         .replace("nodes.", "nodes.note.")
     )
-    assert digest(program=changed(before, f"spec.{at}", value)) != digest(program=before)
+    run = a_run({"endpoints.judge": {"name": "qwen", "request": {"temperature": "0.5"}}})  # several votes need it
+    assert digest(run, changed(before, f"spec.{at}", value)) != digest(run, before)
 
 
 def test_another_adapter_moves_it_and_so_do_other_rows() -> None:

@@ -30,6 +30,8 @@ def resolved(
 GEPA = {"optimizer": {"type": "GEPA"}}
 BIG = endpoint({"provider.openai.model": "big", "provider.openai.baseURL": "http://big.example/v1"})
 TWO = {"default/qwen": endpoint(), "models/big": BIG}
+JUDGED = {"metric": {"type": "Judge", "judge": {"instructions": "Is it right?"}}}
+VOTES = {"metric": {"type": "Judge", "judge": {"instructions": "Is it right?", "votes": 3}}}
 
 
 # Roles
@@ -80,6 +82,37 @@ def test_the_prompt_role_samples_on_its_own_terms() -> None:
     assert resolved(given, request).endpoints["prompt"].request.document() == {"temperature": "0.9"}
 
 
+def test_the_judge_is_the_tasks_endpoint_unless_given_and_samples_on_its_own_terms() -> None:
+    request = JUDGED | {"target.request": {"temperature": "1", "maxTokens": 16}}
+    own = resolved({}, request).endpoints
+    assert own["judge"].name == own["task"].name and own["judge"].request.document() == {}
+    given = {"endpoints": {"judge": {"name": "big", "namespace": "models", "request": {"maxTokens": 9}}}}
+    of = resolved(given, request, TWO).endpoints
+    assert (of["judge"].model, of["judge"].request.document()) == ("big", {"maxTokens": 9})
+    assert list(resolved(given, {}, TWO).endpoints) == ["task"], "a judge that nothing asks is left out"
+
+
+def test_a_part_of_a_composite_needs_a_judge_too() -> None:
+    parts = [{"metric": {"type": "ExactMatch"}}, {"metric": JUDGED["metric"]}]
+    composite = {"metric": {"type": "Composite", "composite": {"parts": parts}}}
+    assert list(resolved({}, composite).endpoints) == ["task", "judge"]
+
+
+def test_a_judge_moves_the_input_digest_with_its_model_and_request_alone() -> None:
+    hot = {"endpoints": {"judge": {"name": "qwen", "request": {"temperature": "0.3"}}}}
+    cold = {"endpoints": {"judge": {"name": "qwen", "request": {"temperature": "0.0"}}}}
+    plain, sampled, spelled = (resolved(of, JUDGED).input_digest for of in ({}, hot, cold))
+    assert plain == spelled != sampled
+
+
+def test_several_votes_need_a_judge_that_samples() -> None:
+    with pytest.raises(RunFailed) as failed:
+        resolved({}, VOTES)
+    assert (failed.value.reason, failed.value.path) == (Reason.INVALID_METRIC, "spec.metric.judge.votes")
+    assert "3 votes of a judge at temperature 0 are one vote" in failed.value.message
+    assert resolved({"endpoints": {"judge": {"name": "qwen", "request": {"temperature": "0.7"}}}}, VOTES)
+
+
 # Names and namespaces
 
 
@@ -118,6 +151,13 @@ def test_an_endpoint_without_a_namespace_is_looked_for_beside_who_names_it() -> 
             "spec.endpoints.prompt.name",
             "ModelEndpoint models/huge does not exist (there are: default/qwen, models/big)",
             id="the run's prompt model",
+        ),
+        pytest.param(
+            {"endpoints": {"judge": {"name": "huge", "namespace": "models"}}},
+            JUDGED,
+            "spec.endpoints.judge.name",
+            "ModelEndpoint models/huge does not exist (there are: default/qwen, models/big)",
+            id="the run's judge",
         ),
     ],
 )

@@ -75,16 +75,72 @@ class NumericMetric(FieldsMetric):
         return self
 
 
-class JudgeMetric(ApiModel):
+class JudgeReward(ApiModel):
     """A model that plays the judge grades the answer."""
 
     instructions: Annotated[str, Field(min_length=1, max_length=32768)] = spec_field(
-        INPUT, "What the judge looks at, and when an answer is good."
+        INPUT,
+        "The rubric: what the judge looks at, and when an answer is good. It is no template: the judge is shown the inputs and the answer.",
     )
     fields: Outputs | None = spec_field(INPUT, "The outputs that the judge reads; unset means all.", default=None)
     scale: Annotated[int, Field(ge=1, le=100)] | None = spec_field(
         INPUT, "Best grade, the worst is 0; unset means 1: good or not.", default=None
     )
+
+
+class JudgeMetric(JudgeReward):
+    """A model that plays the judge grades the answer, and is shown what was expected."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="votes-are-odd",
+            cel="!has(self.votes) || self.votes % 2 == 1",
+            message="votes must be odd",
+            field=".votes",
+        ),
+        Rule(
+            id="combine-needs-votes",
+            cel="!has(self.combine) || has(self.votes)",
+            message="combine needs votes",
+            field=".combine",
+        ),
+        Rule(
+            id="pairwise-has-no-scale",
+            cel="!has(self.pairwise) || !self.pairwise || !has(self.scale)",
+            message="scale must not be set with pairwise: an answer is better, worse, or neither",
+            field=".scale",
+        ),
+    )
+
+    pairwise: bool | None = spec_field(
+        INPUT,
+        "true: the answer is compared with what was expected, twice, each of the two once first and once second. Better both times "
+        "scores 1, worse both times 0, anything else 0.5. Unset means false: it is graded.",
+        default=None,
+    )
+
+    votes: Annotated[int, Field(ge=1, le=9)] | None = spec_field(
+        INPUT,
+        "How often the judge is asked for each answer, an odd number; above 1 its temperature must be above 0. Unset means 1.",
+        default=None,
+    )
+    combine: Literal["Median", "Mean"] | None = spec_field(
+        INPUT,
+        "What several grades come to. Median: the one in the middle, of good or not the majority. Mean: their mean. Unset means Median.",
+        default=None,
+    )
+
+    @model_validator(mode="after")
+    def _votes(self) -> Self:
+        if self.votes is not None and self.votes % 2 == 0:
+            raise PydanticCustomError("range", "votes must be odd")
+        if self.combine is not None and self.votes is None:
+            raise PydanticCustomError("range", "combine needs votes")
+        if self.pairwise and self.scale is not None:
+            raise PydanticCustomError(
+                "range", "scale must not be set with pairwise: an answer is better, worse, or neither"
+            )
+        return self
 
 
 Type = Literal["ExactMatch", "F1", "Contains", "Regex", "JSONEqual", "Numeric", "Judge", "Code"]
@@ -207,6 +263,15 @@ class Metric(UnionModel):
         default=None,
     )
 
+    @property
+    def judges(self) -> dict[str, JudgeMetric]:
+        """Path within the metric -> what a judge grades: itself, or parts of a composite."""
+        parts = self.composite.parts if self.composite is not None else ()
+        found = {"judge": self.judge} | {
+            f"composite.parts[{number}].metric.judge": part.metric.judge for number, part in enumerate(parts)
+        }
+        return {path: judge for path, judge in found.items() if judge is not None}
+
     @model_validator(mode="after")
     def _range(self) -> Self:
         if self.accept is not None and not 0 < decimal(self.accept) <= 1:
@@ -224,5 +289,5 @@ class Reward(UnionModel):
         INPUT, "Regex: a pattern matches. Judge: a model grades. Code: a function of one's own."
     )
     regex: RegexMetric | None = spec_field(INPUT, "Options of Regex.", default=None)
-    judge: JudgeMetric | None = spec_field(INPUT, "Options of Judge.", default=None)
+    judge: JudgeReward | None = spec_field(INPUT, "Options of Judge.", default=None)
     code: CodeRef | None = spec_field(INPUT, "Where the function is.", default=None)

@@ -576,7 +576,10 @@ class RoleEndpoint(EndpointRef):
     """The endpoint that plays a role, and how it samples there."""
 
     request: SamplingRequest | None = spec_field(
-        INPUT, "Overrides for this role, field by field; unset means as the program's target says.", default=None
+        INPUT,
+        "Overrides for this role, field by field. Unset means as the program's target says for the task; prompt and judge sample on "
+        "their own terms: temperature 1 and 0, and nothing else.",
+        default=None,
     )
 
 
@@ -593,7 +596,7 @@ class RoleEndpoints(ApiModel):
     )
     judge: RoleEndpoint | None = spec_field(
         INPUT,
-        "Grades answers where the metric is Judge, at temperature 0; unset means the task endpoint.",
+        "Grades answers where the metric is Judge, or a part of it is; at temperature 0 unless its request says otherwise. Unset means the task endpoint.",
         default=None,
     )
 

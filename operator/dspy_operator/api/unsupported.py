@@ -90,10 +90,9 @@ NOT_YET: tuple[NotYet, ...] = (
     # DSPy's native client: "has no slot on the Chat Completions wire (text and image_url only)"; litellm is not in the image.
     NotYet("SignatureField", "type", "type", words=("Audio",)),
     NotYet("EndpointRef", "apiKeySecret", "a local key for an endpoint of another namespace"),
-    NotYet("Metric", "type", "metric", values=("Judge", "Code")),
-    NotYet("PartMetric", "type", "metric", values=("Judge", "Code")),
+    NotYet("Metric", "type", "metric", values=("Code",)),
+    NotYet("PartMetric", "type", "metric", values=("Code",)),
     # OptimizationRun
-    NotYet("RoleEndpoints", "judge", "a judge"),
     NotYet("OptimizationRunSpec", "ttlAfterFinished", "ttlAfterFinished"),
     # ModelEndpoint
     NotYet("Provider", "type", "provider", values=("Perplexity",)),

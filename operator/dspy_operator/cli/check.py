@@ -205,6 +205,7 @@ class _Check:
             for role in (type(roles).model_fields if roles is not None else ())
             if (endpoint := getattr(roles, role)) is not None
             and (role != "prompt" or not PROMPT_OPTIMIZERS.isdisjoint(run.spec.optimizer.types))
+            and (role != "judge" or program.spec.metric.judges)
         }
         if roles is None or roles.task is None:
             named["spec.target.endpoint.name"] = program.spec.target.endpoint

@@ -109,9 +109,9 @@ def _rows(old: Revision, new: Revision) -> tuple[Row, ...]:
 
 
 def _scores(report: Mapping[str, Any], arm: str) -> dict[str, tuple[int, float]]:
-    """Digest of a row -> its line and the arm's score."""
-    rows = report.get("rows") or []
-    return {row["digest"]: (row["line"], row[arm]["score"]) for row in rows if arm in row}
+    """Digest of a row -> its line and the arm's score; without rows that a judge gave no verdict on."""
+    rows = [row for row in report.get("rows") or [] if arm in row and row[arm]["class"] != "judge"]
+    return {row["digest"]: (row["line"], row[arm]["score"]) for row in rows}
 
 
 def _told(prompts: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.program import GraphNode, ModuleType, Program
+from dspy_operator.contract.runspec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,23 @@ def _times(node: GraphNode) -> Calls:
     return Calls(math.ceil(most / 2), most)
 
 
+def judge_calls(metric: Metric) -> Calls:
+    """Calls in the judge role for the score of one answer.
+
+    A judge that is asked again, since its reply holds no grade, is like a request that is sent again: nobody reserves for it.
+    """
+    votes = sum((judge.votes or 1) * (2 if judge.pairwise else 1) for judge in metric.judges.values())
+    return Calls(votes, votes)
+
+
 def scored_row_calls(program: Program, metric: Metric) -> Calls:
     """Calls in all roles for one answer to one row and its score."""
-    return row_calls(program)
+    return row_calls(program) + judge_calls(metric)
+
+
+def preflight_calls(spec: RunSpec) -> int:
+    """One answer and its score, and a word from each endpoint that has no part in them."""
+    asked = {"task", "judge"}
+    words = {(of.name, of.model) for of in spec.endpoints.values()}
+    words -= {(of.name, of.model) for role, of in spec.endpoints.items() if role in asked}
+    return scored_row_calls(spec.program.program, spec.program.metric).most + len(words)

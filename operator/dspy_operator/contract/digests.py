@@ -17,7 +17,7 @@ from dspy_operator.api.program import DEFAULT_TOP_K, ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.contract.canonical import digest, sha256_hex
 
-DEFAULT_TEMPERATURE = {"task": "0", "prompt": "1"}
+DEFAULT_TEMPERATURE = {"task": "0", "prompt": "1", "judge": "0"}
 
 
 def program_digest(
@@ -122,13 +122,17 @@ def _metric(metric: Metric, program: Program) -> dict[str, Any]:
 
 
 def _measure(document: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
-    for member in ("exactMatch", "f1", "contains", "jsonEqual", "numeric"):
+    for member in ("exactMatch", "f1", "contains", "jsonEqual", "numeric", "judge"):
         if member in document:
             options = document[member]
             _drop(options, "fields", outputs)
             _drop(options, "ignoreCase", False)
             _drop(options, "tolerance", "0")
             _drop(options, "relativeTolerance", "0")
+            _drop(options, "scale", 1)
+            _drop(options, "votes", 1)
+            _drop(options, "combine", "Median")
+            _drop(options, "pairwise", False)
             _drop(document, member, {})
     return document
 

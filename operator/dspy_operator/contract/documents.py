@@ -18,10 +18,12 @@ class Score(Document):
     """One program on one set of rows."""
 
     score: float
-    """Mean over the rows, 0 to 100."""
+    """Mean over the rows that are not undecided, 0 to 100."""
     rows: int
     failed: int = 0
-    """Rows whose request failed for good; they count as 0."""
+    """Rows whose request failed for good, which count as 0, and those that are undecided."""
+    undecided: int | None = None
+    """Rows whose answer a judge gave no verdict on; no part of the score. Absent where there are none."""
     unreadable: int = 0
     """Rows whose answer did not fit the adapter; they count as 0."""
     repeats: int = 1

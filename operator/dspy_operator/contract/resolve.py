@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dspy_operator.api.fields import parse_duration
+from dspy_operator.api.fields import decimal, parse_duration
+from dspy_operator.api.metric import Metric
 from dspy_operator.api.modelendpoint import ModelEndpointSpec
 from dspy_operator.api.objects import ModelEndpoint, OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import Budget, RoleEndpoint
@@ -74,8 +75,11 @@ def resolve(
     task = _role(run, roles.task if roles else None, target.endpoint, program.metadata.namespace, target.request)
     wanted = {"task": task}
     if not PROMPT_OPTIMIZERS.isdisjoint(run.spec.optimizer.types):
-        # The prompt role samples on its own terms: only the endpoint is the task's.
-        wanted["prompt"] = _role(run, roles.prompt if roles else None, None, "", None, default=task)
+        # Prompt and judge sample on their own terms: only the endpoint is the task's.
+        wanted["prompt"] = _role(run, roles.prompt if roles else None, None, "", None, role="prompt", default=task)
+    if program.spec.metric.judges:
+        wanted["judge"] = _role(run, roles.judge if roles else None, None, "", None, role="judge", default=task)
+        _check_votes(program.spec.metric, wanted["judge"][1])
     resolved: dict[str, Endpoint] = {}
     for role, (key, request, path) in wanted.items():
         resolved[role] = _endpoint(key, path, request, endpoints, around)
@@ -109,7 +113,7 @@ def resolve(
         ),
         goal=run.spec.goal,
         dataset=dataset_part(program, around, around.dataset_digest),
-        endpoints=resolved,  # type: ignore[arg-type]  # keys are the two roles
+        endpoints=resolved,  # type: ignore[arg-type]  # keys are the three roles
         incumbent=around.incumbent,
         start_from=around.start,
         test_looks=around.test_looks,
@@ -220,10 +224,10 @@ def _role(
     fallback_namespace: str,
     request: SamplingRequest | None,
     *,
+    role: str = "task",
     default: _Wanted | None = None,
 ) -> _Wanted:
     """(`namespace/name`, sampling request, path of the field that names it) of one role."""
-    role = "prompt" if default is not None else "task"
     if written is not None:
         key = f"{written.namespace or run.metadata.namespace}/{written.name}"
         return key, _merged(request, written.request), f"spec.endpoints.{role}.name"
@@ -272,6 +276,19 @@ def _endpoint(
         request=request or SamplingRequest(),
         pricing=spec.pricing,
     )
+
+
+def _check_votes(metric: Metric, request: SamplingRequest | None) -> None:
+    """Several votes at temperature 0 are one answer, asked for once."""
+    temperature = decimal((request.temperature if request else None) or "0")
+    for path, judge in metric.judges.items():
+        if (judge.votes or 1) > 1 and temperature == 0:
+            raise RunFailed(
+                Reason.INVALID_METRIC,
+                f"{judge.votes} votes of a judge at temperature 0 are one vote: set spec.endpoints.judge.request.temperature "
+                "of the run above 0",
+                path=f"spec.metric.{path}.votes",
+            )
 
 
 def _check_pricing(budget: Budget, endpoints: Mapping[str, Endpoint]) -> None:

@@ -212,7 +212,7 @@ class RunSpec(Document):
     """None where kind is validate."""
     goal: Goal | None = None
     dataset: DatasetPart
-    endpoints: dict[Literal["task", "prompt"], Endpoint] = {}
+    endpoints: dict[Literal["task", "prompt", "judge"], Endpoint] = {}
     incumbent: Incumbent | None = None
     start_from: Start | None = None
     test_looks: int = 0

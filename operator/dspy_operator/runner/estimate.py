@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
 from dspy_operator.api.object_types import program_types
 from dspy_operator.contract.adapters import probe_calls
+from dspy_operator.contract.calls import judge_calls, preflight_calls, scored_row_calls
 from dspy_operator.contract.documents import Estimate
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.runner.graph_prompts import CannotBeWalked, walk
@@ -21,6 +23,8 @@ CHARACTERS_PER_TOKEN = 4
 """English text in common tokenizers; an estimate is good within a factor of 2, usage is what counts."""
 IMAGE_TOKENS = 1000
 """Of an image, whatever its size: models that see count from under a hundred to some thousands."""
+JUDGE_CHARACTERS = 500
+"""What a judge is told besides the rubric and the row."""
 ANSWER_TOKENS = 64
 """Of an answer, where maxTokens does not say less; a ChainOfThought reasons for about three times as many."""
 
@@ -33,10 +37,11 @@ def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls
     assert prepared.optimizer is not None and spec.optimizer is not None
     sizes = prepared.sizes
     scored = 0 if spec.optimizer.type == "Evaluate" else len(prepared.scored) * sizes.calls_per_row
-    endpoints = len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()})
+    row = scored_row_calls(spec.program.program, spec.program.metric)
+    words = preflight_calls(spec) - row.most
     optimize = prepared.optimizer.calls(counts, sizes)
     rescored = (0 if prepared.optimizer.uses_validation else scored) + (scored if spec.start_from else 0)
-    calls = max(sizes.calls_per_row, scored + endpoints - 1) + optimize + rescored + reserve_calls + probe_calls(spec)
+    calls = max(sizes.calls_per_row, scored + words) + optimize + rescored + reserve_calls + probe_calls(spec)
     row_tokens = prompt_tokens(spec, prepared)
     demos = max(
         each.get(name, 0)
@@ -48,15 +53,41 @@ def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls
     reasoning = prepared.program.source.count("dspy.ChainOfThought(")
     most = spec.endpoints["task"].request.max_tokens or 1_000_000
     output_tokens = min(ANSWER_TOKENS * (3 if reasoning else 1), most)
-    task = spec.endpoints["task"]
-    cost = price(Tokens(calls * input_tokens, 0, calls * output_tokens), task.pricing) if task.pricing else None
+    judged = calls * judge_calls(spec.program.metric).usual // row.usual
+    by_role = {
+        "task": Tokens((calls - judged) * input_tokens, 0, (calls - judged) * output_tokens),
+        "judge": Tokens(judged * judge_tokens(spec, prepared), 0, judged * ANSWER_TOKENS),
+    }
+    used = {role: tokens for role, tokens in by_role.items() if tokens.total}
+    prices = {role: spec.endpoints[role].pricing for role in used}  # type: ignore[index]  # both are roles
+    cost = None
+    if all(prices.values()):
+        cost = sum((price(tokens, prices[role]) for role, tokens in used.items()), Decimal(0))
     return Estimate(
         calls=calls,
-        tokens=calls * (input_tokens + output_tokens),
+        tokens=sum(tokens.total for tokens in used.values()),
         cost=f"{cost.quantize(Decimal('0.000001')):f}" if cost is not None else None,
         reserved_calls=reserve_calls,
         optimize_calls=optimize,
     )
+
+
+def judge_tokens(spec: RunSpec, prepared: Prepared) -> int:
+    """Mean tokens of what a judge is shown, over a few rows: rubric, inputs, and the outputs twice."""
+    judges = spec.program.metric.judges.values()
+    rows = prepared.parts.dev[:5]
+    if not judges or not rows:
+        return 0
+    rubric = sum(len(judge.instructions) for judge in judges) // len(judges)
+    shown = sum(
+        len(
+            json.dumps(
+                [*(row.inputs[name] for name in prepared.metric.inputs), *[*row.outputs.values()] * 2], default=str
+            )
+        )
+        for row in rows
+    )
+    return (JUDGE_CHARACTERS + rubric + shown // len(rows)) // CHARACTERS_PER_TOKEN
 
 
 def _characters(content: str | list[dict[str, Any]]) -> int:

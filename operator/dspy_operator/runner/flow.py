@@ -18,7 +18,7 @@ from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError,
 
 from dspy_operator.contract import gate
 from dspy_operator.contract.adapters import is_open, probe_calls
-from dspy_operator.contract.calls import scored_row_calls
+from dspy_operator.contract.calls import preflight_calls, scored_row_calls
 from dspy_operator.contract.documents import Estimate, GateReport, Progress, Result, Score
 from dspy_operator.contract.exits import Outcome, Reason, RunFailed
 from dspy_operator.contract.repeats import LEADING, choice_calls, chooses
@@ -30,6 +30,7 @@ from dspy_operator.runner.estimate import estimate
 from dspy_operator.runner.journal import Journal, answers_in, is_full
 from dspy_operator.runner.judge import Arm, answer_all, answer_repeatedly, examples
 from dspy_operator.runner.ledger import Epoch, Ledger, Mark
+from dspy_operator.runner.metrics.shape import NoVerdict
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Part, Setup
 from dspy_operator.runner.pod import Pod, identity
 from dspy_operator.runner.prepare import Prepared, prepare
@@ -437,11 +438,16 @@ class Run:
         self._tracker.set(step="preflight")
         task = self.spec.endpoints["task"]
         refused: LMError | None = None
+        undecided: NoVerdict | None = None
         for row in (prepared.scored or prepared.parts.test)[:PREFLIGHT_ROWS]:
-            refused = None
+            refused = undecided = None
             try:
                 prediction = student(**for_dspy(input_fields(student), row.inputs))
-                prepared.metric.score(row.outputs, plain_fields(prediction))  # labels scored well; does an answer, too?
+                # Labels scored well; does an answer, too?
+                prepared.metric.score({**row.inputs, **row.outputs}, plain_fields(prediction))
+            except NoVerdict as error:
+                undecided = error
+                continue
             except AdapterParseError as error:
                 if prepared.adapter is not None and prepared.adapter.constrained == "Required":
                     answer = str(error.lm_response).strip()[:200]
@@ -462,18 +468,30 @@ class Run:
             raise RunStop(
                 Reason.MODEL_ANSWERS_UNUSABLE, f"{task.name} refuses the program's first requests: {refused}"
             ) from refused
-        served = self._ledger.served()
-        if served.answered:
-            self._check_reported(task.name, served.tokens)
-        prompt = self.spec.endpoints.get("prompt")
-        if prompt is not None and (prompt.name, prompt.model) != (task.name, task.model):
+        if undecided is not None:
+            judge = self.spec.endpoints["judge"].name
+            raise RunStop(
+                Reason.MODEL_ANSWERS_UNUSABLE,
+                f"{judge} does not judge the program's first answers: {undecided}",
+                path="spec.endpoints.judge",
+            )
+        asked = {(task.name, task.model)}
+        for role in ("judge", "prompt"):
+            endpoint = self.spec.endpoints.get(role)
+            if endpoint is None or (endpoint.name, endpoint.model) in asked:
+                continue
+            asked.add((endpoint.name, endpoint.model))
+            if role == "judge" and self._ledger.usage_by_role()[role].calls:
+                continue  # it judged an answer already
             try:
-                self._ledger.lm("prompt", epoch)("Reply with the word OK.")
+                self._ledger.lm(role, epoch)("Reply with the word OK.")
             except LMError as error:
                 raise RunStop(
-                    Reason.MODEL_ANSWERS_UNUSABLE, f"{prompt.name} refuses its first request: {error}"
+                    Reason.MODEL_ANSWERS_UNUSABLE, f"{endpoint.name} refuses its first request: {error}"
                 ) from error
-            self._check_reported(prompt.name, self._ledger.usage_by_role()["prompt"].tokens)
+        for role, usage in self._ledger.usage_by_role().items():
+            if role in self.spec.endpoints and usage.calls > usage.failed:
+                self._check_reported(self.spec.endpoints[role].name, usage.tokens)
 
     def _check_reported(self, name: str, tokens: int) -> None:
         """An endpoint that says nothing of tokens cannot be held to a budget of them."""
@@ -664,7 +682,7 @@ class Run:
                 raise
             return stop
         rows = [judged for arm in measured.values() for judged in arm.rows]
-        if all(judged.failure in ("parse", "truncated", "request") for judged in rows):
+        if all(judged.failure not in ("right", "wrong") for judged in rows):
             raise RunStop(
                 Reason.MODEL_ANSWERS_UNUSABLE,
                 f"not one of {len(rows)} answers to the test rows can be read: see unreadable and failed of each score",
@@ -678,9 +696,18 @@ class Run:
             return GateReport(why=f"the candidate is the {reference} itself", look=looks + 1)
         # The worse of the two arms: over all arms one of them could lose more than its share unseen.
         compared = (self._arms["candidate"], self._arms[reference])
+        undecided = [
+            any(all(judged.failure == "judge" for judged in arm.by_row[place]) for arm in compared)
+            for place in range(len(compared[0].scores))
+        ]
+        if all(undecided):
+            return GateReport(why="no row has a verdict on both answers", look=looks + 1)
+        ours, theirs = (
+            [score for score, left_out in zip(arm.scores, undecided, strict=True) if not left_out] for arm in compared
+        )
         verdict = gate.judge(
-            self._arms["candidate"].scores,
-            self._arms[reference].scores,
+            ours,
+            theirs,
             self.spec.gate,
             looks,
             failed_examples=max(arm.score().failed for arm in compared),
@@ -701,7 +728,9 @@ class Run:
 
     @property
     def _threads(self) -> int:
-        return self._control.concurrency
+        """So many that task and judge are both busy where they are two endpoints; each has slots of its own."""
+        names = {self.spec.endpoints[role].name for role in ("task", "judge") if role in self.spec.endpoints}
+        return self._control.concurrency * len(names)
 
     def _evaluated(self, epoch: Epoch, kind: str) -> Callable[[int, float, bool], None]:
         """What follows an evaluation: trials, the best for the screen, and the reserve in tokens and money."""
@@ -809,9 +838,7 @@ class Run:
 
     def _check_budget(self, judgement: int, choice: int) -> None:
         limit = Limits.of(self._control.budget).calls
-        endpoints = len({(endpoint.name, endpoint.model) for endpoint in self.spec.endpoints.values()})
-        preflight = scored_row_calls(self.spec.program.program, self.spec.program.metric).most + endpoints - 1
-        preflight += probe_calls(self.spec)
+        preflight = preflight_calls(self.spec) + probe_calls(self.spec)
         needed = judgement + choice + preflight
         if limit is not None and limit < needed:
             raise RunFailed(

@@ -12,13 +12,13 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_operator.contract.canonical import row_digest
 from dspy_operator.contract.documents import Score
-from dspy_operator.runner.metric import ScoredMetric
+from dspy_operator.runner.metric import UNDECIDED, Assessment, ScoredMetric
 from dspy_operator.runner.optimizers.shape import NEVER
-from dspy_operator.runner.rows import Row
+from dspy_operator.runner.rows import Row, example_key
 from dspy_operator.runner.took import Took
 from dspy_operator.runner.values import for_dspy, input_fields, plain, plain_fields
 
-FailureClass = Literal["right", "wrong", "parse", "truncated", "request"]
+FailureClass = Literal["right", "wrong", "parse", "truncated", "request", "judge"]
 _WORSE = get_args(FailureClass)
 
 
@@ -32,7 +32,7 @@ class Judged:
     feedback: str
     failure: FailureClass
     """request: never answered. parse: the answer did not fit the adapter. truncated: nor could it, cut off at maxTokens.
-    wrong: a score below 1."""
+    judge: a judge gave no verdict on it. wrong: a score below 1."""
     took: Took = field(default_factory=Took)
 
 
@@ -52,16 +52,20 @@ class Arm:
 
     @property
     def scores(self) -> tuple[float, ...]:
-        """0 to 1, in the order of the rows; the mean of a row's answers."""
-        return tuple(sum(judged.score for judged in answers) / self.repeats for answers in self.by_row)
+        """0 to 1, in the order of the rows; the mean of a row's answers that are decided, UNDECIDED where none is."""
+        decided = ([judged.score for judged in answers if judged.failure != "judge"] for answers in self.by_row)
+        return tuple(sum(scores) / len(scores) if scores else UNDECIDED for scores in decided)
 
     def score(self) -> Score:
         """As the contract writes it."""
+        decided = [judged.score for judged in self.rows if judged.failure != "judge"]
+        undecided = len(self.rows) - len(decided)
         return Score(
-            score=round(100 * sum(judged.score for judged in self.rows) / len(self.rows), 4),
+            score=round(100 * sum(decided) / max(1, len(decided)), 4),
             rows=len(self.rows) // self.repeats,
             repeats=self.repeats,
-            failed=sum(judged.failure == "request" for judged in self.rows),
+            failed=sum(judged.failure == "request" for judged in self.rows) + undecided,
+            undecided=undecided or None,
             unreadable=sum(judged.failure in ("parse", "truncated") for judged in self.rows),
         )
 
@@ -137,16 +141,22 @@ def answer_repeatedly(
 def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads: int) -> Arm:
     """Let a program answer rows, in the surrounding dspy.context; one evaluate event."""
     attempt = Attempt(program, dspy.settings.lm.engine.ledger.taken)
-    evaluate = dspy.Evaluate(
-        devset=examples(rows, program), metric=metric.for_dspy, num_threads=threads, max_errors=NEVER
-    )
+    found: dict[str, Assessment] = {}
+
+    def assess(example: Any, prediction: Any, trace: Any = None) -> float:
+        row = example_key(example)
+        found[row] = metric.of_example(example, prediction, row)
+        return found[row].score
+
+    evaluate = dspy.Evaluate(devset=examples(rows, program), metric=assess, num_threads=threads, max_errors=NEVER)
     # An incumbent may speak another adapter than the program that the run is about (`speaking`).
     with dspy.context(adapter=getattr(program, "spoken", None) or dspy.settings.adapter):
         results = evaluate(attempt).results
     judged = []
     for row, (_, prediction, score) in zip(rows, results, strict=True):
         outputs = plain_fields(prediction) if hasattr(prediction, "items") else {}
-        failure: FailureClass = attempt.failure_of(row.inputs) or ("right" if float(score) == 1 else "wrong")
-        feedback = metric.feedback(row.outputs, outputs, row.digest)
-        judged.append(Judged(row, float(score), outputs, feedback, failure, attempt.took_of(row.inputs)))
+        said = found.get(row.digest) or metric.assess(row.outputs, {}, row.digest)  # where the program itself raised
+        failure: FailureClass | None = attempt.failure_of(row.inputs) or ("judge" if said.undecided else None)
+        failure = failure or ("right" if float(score) == 1 else "wrong")
+        judged.append(Judged(row, float(score), outputs, said.feedback, failure, attempt.took_of(row.inputs)))
     return Arm(tuple(judged))

@@ -38,7 +38,7 @@ from dspy_operator.runner.spend import InFlight, Limits, Reserve, Tally, Tokens,
 from dspy_operator.runner.stop import RunStop
 from dspy_operator.runner.took import Took
 
-Role = Literal["task", "prompt"]
+Role = Literal["task", "prompt", "judge"]
 
 log = logging.getLogger(__name__)
 UNPROVEN_BACKOFF_SECONDS = 2.0
@@ -188,7 +188,7 @@ class Ledger:
         request = endpoint.request
         prefix = "ollama_chat" if endpoint.type == "Ollama" else "openai"
         temperature = (
-            float(request.temperature) if request.temperature is not None else (0.0 if role == "task" else 1.0)
+            float(request.temperature) if request.temperature is not None else (1.0 if role == "prompt" else 0.0)
         )
         extra: dict[str, Any] = {}
         if request.top_p is not None:
@@ -282,7 +282,7 @@ class Ledger:
             return self._spent()
 
     def served(self) -> Tally:
-        """Answers that the task role was given, replayed ones too: the same on every try, unlike spend."""
+        """Answers to the task and the judge, replayed ones too: the same on every try, unlike spend."""
         with self._cond:
             return replace(self._served)
 
@@ -527,6 +527,7 @@ class Ledger:
     def _serve(self, engine: RoleEngine, tokens: Tokens, seconds: float) -> None:
         if engine.role == "task":
             self._here.took = self.taken() + Took(1, tokens.input, tokens.output, seconds)
+        if engine.role != "prompt":
             self._served.calls += 1
             self._served.add(tokens, price(tokens, engine.endpoint.pricing))
 

@@ -10,6 +10,7 @@ import importlib
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,7 +20,7 @@ from dspy_operator.api.signature_types import TypeExpr, comparable
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner.metrics import measure_of
 from dspy_operator.runner.metrics.feedback import InvalidTemplate, Template
-from dspy_operator.runner.metrics.shape import shown
+from dspy_operator.runner.metrics.shape import NoVerdict, Opinion, shown
 from dspy_operator.runner.rows import Row, example_key
 from dspy_operator.runner.stop import RunStop
 
@@ -29,6 +30,21 @@ MetricFunction = Callable[[Mapping[str, object], Mapping[str, object]], object]
 _PATH = "spec.metric"
 _RIGHT = "right."
 _CHECKED_ROWS = 3
+NEVER_A_DEMONSTRATION = -1.0
+UNDECIDED = 0.5
+"""What an answer without a verdict is worth to an optimizer, which averages over all rows and knows no gap: neither good
+nor bad, and alike for every candidate. Never a demonstration, and no part of a score that is reported."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What there is to say of one answer."""
+
+    score: float
+    """0 to 1; UNDECIDED where there is no verdict."""
+    feedback: str
+    undecided: bool = False
+    """A judge gave no verdict."""
 
 
 class ScoredMetric:
@@ -43,6 +59,7 @@ class ScoredMetric:
         function: scores instead of `spec.type`; for metrics that are code.
         told: row digest -> what the column of `spec.feedback` says; a row that is not there gets the metric's own words.
         types: of the outputs, where known: datetimes of one moment are equal, however they are written.
+        inputs: input fields of the signature that a judge is shown.
     Raises:
         RunFailed: InvalidMetric when a field is no output, or a pattern or template is wrong.
     """
@@ -54,8 +71,11 @@ class ScoredMetric:
         function: MetricFunction | None = None,
         told: Mapping[str, str] | None = None,
         types: Mapping[str, TypeExpr] = MappingProxyType({}),
+        inputs: Sequence[str] = (),
     ) -> None:
-        self.measure = measure_of(spec, outputs, _PATH)
+        self.measure = measure_of(spec, outputs, _PATH, inputs)
+        self.judges = bool(spec.judges)
+        self.inputs = tuple(inputs)
         self.fields = self.measure.fields
         self.accept = float(decimal(spec.accept)) if spec.accept is not None else 1.0
         self._template = _template(spec, outputs)
@@ -66,14 +86,13 @@ class ScoredMetric:
     def score(self, gold: Mapping[str, object], predicted: Mapping[str, object]) -> float:
         """How good an answer is, 0 to 1; a field that it lacks makes it 0.
 
+        Args:
+            gold: the row's outputs; its inputs too, where a judge is asked.
         Raises:
+            NoVerdict: a judge gave none.
             RunStop: InvalidMetric when a function raises, or gives what is no finite number.
         """
-        if any(field not in predicted for field in self.fields):
-            return 0.0
-        if self._function is not None:
-            return _as_score(self._value(self._function, gold, predicted))
-        return self.measure.score(self._settled(gold), self._settled(predicted))
+        return self._opinion(gold, predicted).score
 
     def feedback(self, gold: Mapping[str, object], predicted: Mapping[str, object], row: str | None = None) -> str:
         """What GEPA's reflection reads of an answer: the row's own words, the template's, or what was wrong with it.
@@ -83,7 +102,19 @@ class ScoredMetric:
         Args:
             row: digest of the row, for what a column says of it.
         """
-        return self._feedback(gold, predicted, self.score(gold, predicted), row)
+        return self.assess(gold, predicted, row).feedback
+
+    def assess(self, gold: Mapping[str, object], predicted: Mapping[str, object], row: str | None = None) -> Assessment:
+        """Score and feedback, for which a judge is asked once; also where it gives no verdict.
+
+        Raises:
+            RunStop: as `score`.
+        """
+        try:
+            opinion = self._opinion(gold, predicted)
+        except NoVerdict as error:
+            return Assessment(UNDECIDED, str(error), undecided=True)
+        return Assessment(opinion.score, self._feedback(gold, predicted, opinion, row))
 
     def accepts(self, score: float) -> bool:
         """Whether an answer of this score may become a demonstration."""
@@ -91,12 +122,22 @@ class ScoredMetric:
 
     def for_dspy(self, example: object, prediction: object, trace: object = None) -> float | bool:
         """DSPy's usual metric: the score; while bootstrapping (`trace` is given) whether it is accepted."""
-        score = self.for_threshold(example, prediction)
+        score = self.for_threshold(example, prediction, trace)
         return score if trace is None else self.accepts(score)
 
     def for_threshold(self, example: object, prediction: object, trace: object = None) -> float:
-        """For optimizers that were given `metric_threshold`: always the score, which they compare themselves."""
-        return self.score(_fields_of(example), _fields_of(prediction))
+        """For optimizers that were given `metric_threshold`: always the score, which they compare themselves.
+
+        An answer without a verdict is below every threshold while bootstrapping.
+        """
+        try:
+            return self.score(_fields_of(example), _fields_of(prediction))
+        except NoVerdict:
+            return UNDECIDED if trace is None else NEVER_A_DEMONSTRATION
+
+    def of_example(self, example: object, prediction: object, row: str) -> Assessment:
+        """What there is to say of a dspy.Prediction for a dspy.Example, of the row with this digest."""
+        return self.assess(_fields_of(example), _fields_of(prediction), row)
 
     def for_gepa(
         self, gold: object, pred: object, trace: object = None, pred_name: str | None = None, pred_trace: object = None
@@ -105,11 +146,17 @@ class ScoredMetric:
 
         The score is the program's for every predictor: GEPA ignores another one.
         """
-        wanted, predicted = _fields_of(gold), _fields_of(pred)
-        score = self.score(wanted, predicted)
         row = example_key(gold) if self._told else None
+        found = self.assess(_fields_of(gold), _fields_of(pred), row)
         dspy = importlib.import_module("dspy")
-        return dspy.Prediction(score=score, feedback=self._feedback(wanted, predicted, score, row))
+        return dspy.Prediction(score=found.score, feedback=found.feedback)
+
+    def _opinion(self, gold: Mapping[str, object], predicted: Mapping[str, object]) -> Opinion:
+        if any(field not in predicted for field in self.fields):
+            return Opinion(0.0, self.measure.complaints(self._settled(gold), self._settled(predicted)))
+        if self._function is not None:
+            return Opinion(_as_score(self._value(self._function, gold, predicted)), ())
+        return self.measure.opinion(self._settled(gold), self._settled(predicted))
 
     def _settled(self, values: Mapping[str, object]) -> Mapping[str, object]:
         """Datetimes in one form, so that equal moments compare as equal."""
@@ -126,16 +173,15 @@ class ScoredMetric:
             raise RunStop(Reason.INVALID_METRIC, message, path=_PATH) from error
 
     def _feedback(
-        self, gold: Mapping[str, object], predicted: Mapping[str, object], score: float, row: str | None
+        self, gold: Mapping[str, object], predicted: Mapping[str, object], opinion: Opinion, row: str | None
     ) -> str:
         if row is not None and row in self._told:
             return self._told[row]
         if self._template is not None:
-            return self._template.render(gold, predicted, score)
-        if score == 1:
+            return self._template.render(gold, predicted, opinion.score)
+        if opinion.score == 1:
             return _RIGHT
-        complaints = self.measure.complaints(self._settled(gold), self._settled(predicted))
-        return "\n".join(complaints) or f"scored {score:.2g} of 1."
+        return "\n".join(opinion.complaints) or f"scored {opinion.score:.2g} of 1."
 
 
 @runtime_checkable
@@ -150,6 +196,8 @@ class _Fields(Protocol):
 def check_metric(metric: ScoredMetric, rows: Sequence[Row]) -> None:
     """Look at every label, and score the first 3 rows' own, so that a broken metric costs no call. The scores need not be 1.
 
+    A judge is not asked.
+
     Raises:
         RunFailed: InvalidMetric with the row's line and what the metric did, or cannot do with it.
     """
@@ -157,7 +205,7 @@ def check_metric(metric: ScoredMetric, rows: Sequence[Row]) -> None:
         if (refused := metric.measure.refusal(row.outputs)) is not None:
             path, why = refused
             raise RunFailed(Reason.INVALID_METRIC, f"{row.place}: {why}", path=path)
-    for row in rows[:_CHECKED_ROWS]:
+    for row in () if metric.judges else rows[:_CHECKED_ROWS]:
         try:
             metric.score(row.outputs, row.outputs)
         except RunStop as stop:

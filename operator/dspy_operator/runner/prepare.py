@@ -10,6 +10,7 @@ from pathlib import Path
 from dspy_operator.api.object_types import program_types
 from dspy_operator.api.optimizationrun import OPTIONS, OptimizerOptions
 from dspy_operator.api.promptprogram import Adapter
+from dspy_operator.api.signature_types import Image
 from dspy_operator.contract.adapters import concrete
 from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.documents import DatasetReport
@@ -74,7 +75,8 @@ def prepare(spec: RunSpec) -> Prepared:
     outputs = part.program.output_names
     told = {row.digest: row.feedback for row in rows.rows if row.feedback is not None}
     types = program_types(part.program, part.types).fields
-    metric = ScoredMetric(part.metric, outputs, told=told, types=types)
+    inputs = [field.name for field in part.program.inputs if not isinstance(types[field.name], Image)]
+    metric = ScoredMetric(part.metric, outputs, told=told, types=types, inputs=inputs)
     check_metric(metric, rows.rows)
     adapter = concrete(part)
     program = load_program(source_in(part, adapter), Path(spec.paths.out) / "program")

@@ -10,7 +10,7 @@ from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.reasons import EndpointReason, RunReason
 from dspy_operator.contract.access import closed
 from dspy_operator.contract.adapters import is_open, probe_calls
-from dspy_operator.contract.calls import scored_row_calls
+from dspy_operator.contract.calls import preflight_calls, scored_row_calls
 from dspy_operator.contract.exits import RunFailed
 from dspy_operator.contract.repeats import by_validation, choice_calls
 from dspy_operator.contract.reserve import judgement_calls
@@ -147,8 +147,7 @@ def budget_too_small(run: OptimizationRun, spec: RunSpec, dataset: Mapping[str, 
         0 if by_validation(run.spec.optimizer.types) else dataset.get("train", 0)
     )
     choice = choice_calls(run.spec.optimizer.type, compared, per_row, spec.repeats)
-    preflight = per_row + len({(endpoint.name, endpoint.model) for endpoint in spec.endpoints.values()}) - 1
-    preflight += probe_calls(spec)
+    preflight = preflight_calls(spec) + probe_calls(spec)
     needed = judgement + choice + preflight
     if limit >= needed:
         return None

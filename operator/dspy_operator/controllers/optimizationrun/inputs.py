@@ -73,14 +73,19 @@ def roles_of(run: OptimizationRun, program: PromptProgram | None) -> dict[str, s
             roles["prompt"] = f"{endpoints.prompt.namespace or own}/{endpoints.prompt.name}"
         elif "task" in roles:
             roles["prompt"] = roles["task"]
+    if program is None or program.spec.metric.judges:
+        if endpoints is not None and endpoints.judge is not None:
+            roles["judge"] = f"{endpoints.judge.namespace or own}/{endpoints.judge.name}"
+        elif program is not None and "task" in roles:
+            roles["judge"] = roles["task"]
     return roles
 
 
 def field_of(run: OptimizationRun, role: str) -> str:
     """The field that names a role's endpoint."""
     endpoints = run.spec.endpoints
-    if role == "prompt" and endpoints is not None and endpoints.prompt is not None:
-        return "spec.endpoints.prompt.name"
+    if role in ("prompt", "judge") and endpoints is not None and getattr(endpoints, role) is not None:
+        return f"spec.endpoints.{role}.name"
     if endpoints is not None and endpoints.task is not None:
         return "spec.endpoints.task.name"
     return "spec.target.endpoint.name"
@@ -94,7 +99,11 @@ def own_digest(run: OptimizationRun) -> str:
     endpoints = run.spec.endpoints
     written = {
         role: (f"{endpoint.namespace or run.metadata.namespace}/{endpoint.name}", endpoint.request)
-        for role, endpoint in (("task", endpoints and endpoints.task), ("prompt", endpoints and endpoints.prompt))
+        for role, endpoint in (
+            ("task", endpoints and endpoints.task),
+            ("prompt", endpoints and endpoints.prompt),
+            ("judge", endpoints and endpoints.judge),
+        )
         if endpoint
     }
     return digests.input_digest(

@@ -6,25 +6,27 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from dspy_operator.api.fields import decimal
-from dspy_operator.api.metric import Metric, PartMetric
+from dspy_operator.api.metric import JudgeMetric, Metric, PartMetric
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner.metrics.composite import Composite, Part
 from dspy_operator.runner.metrics.contains import Contains
 from dspy_operator.runner.metrics.exact_match import ExactMatch
 from dspy_operator.runner.metrics.f1 import F1
 from dspy_operator.runner.metrics.json_equal import JSONEqual
+from dspy_operator.runner.metrics.judge import Judge, placeholder_in
 from dspy_operator.runner.metrics.numeric import Numeric
 from dspy_operator.runner.metrics.regex import InvalidPattern, Regex
 from dspy_operator.runner.metrics.shape import Comparison, FieldWise, Measure
 
 
-def measure_of(spec: Metric | PartMetric, outputs: Sequence[str], path: str) -> Measure:
+def measure_of(spec: Metric | PartMetric, outputs: Sequence[str], path: str, inputs: Sequence[str] = ()) -> Measure:
     """The metric that a program asks for.
 
     Args:
         spec: a metric, or a part of a composite one.
         outputs: output fields of the signature, which it may name.
         path: of the metric in the program.
+        inputs: input fields of the signature, which a judge is shown.
     Raises:
         RunFailed: InvalidMetric when a field is no output, or a pattern none of RE2.
     """
@@ -33,7 +35,7 @@ def measure_of(spec: Metric | PartMetric, outputs: Sequence[str], path: str) -> 
             Part(
                 part.metric.type,
                 Fraction(part.weight or "1"),
-                measure_of(part.metric, outputs, f"{path}.composite.parts[{index}].metric"),
+                measure_of(part.metric, outputs, f"{path}.composite.parts[{index}].metric", inputs),
             )
             for index, part in enumerate(spec.composite.parts)
         ]
@@ -44,11 +46,34 @@ def measure_of(spec: Metric | PartMetric, outputs: Sequence[str], path: str) -> 
             return FieldWise(path, (spec.regex.field,), Regex(spec.regex.pattern))
         except InvalidPattern as error:
             raise RunFailed(Reason.INVALID_METRIC, str(error), path=f"{path}.regex.pattern") from None
+    if spec.judge is not None:
+        return _judge(spec.judge, outputs, inputs, f"{path}.judge")
     options = spec.exact_match or spec.f1 or spec.contains or spec.json_equal or spec.numeric
     named = options.fields if options is not None else None
+    fields = _fields(named, outputs, f"{path}.{spec.MEMBERS[spec.type]}")
+    return FieldWise(path, fields, _comparison(spec))
+
+
+def _judge(spec: JudgeMetric, outputs: Sequence[str], inputs: Sequence[str], path: str) -> Judge:
+    if (mark := placeholder_in(spec.instructions)) is not None:
+        message = f"{mark} is filled in by nobody: the judge is shown the inputs, what was expected and the answer below the rubric"
+        raise RunFailed(Reason.INVALID_METRIC, message, path=f"{path}.instructions")
+    return Judge(
+        rubric=spec.instructions,
+        inputs=tuple(inputs),
+        fields=_fields(spec.fields, outputs, path),
+        scale=spec.scale or 1,
+        pairwise=bool(spec.pairwise),
+        votes=spec.votes or 1,
+        combine=spec.combine or "Median",
+    )
+
+
+def _fields(named: Sequence[str] | None, outputs: Sequence[str], path: str) -> tuple[str, ...]:
+    """The outputs that are named, each once, or all."""
     for index, name in enumerate(named or ()):
-        _check_output(name, outputs, f"{path}.{spec.MEMBERS[spec.type]}.fields[{index}]")
-    return FieldWise(path, tuple(dict.fromkeys(named or outputs)), _comparison(spec))
+        _check_output(name, outputs, f"{path}.fields[{index}]")
+    return tuple(dict.fromkeys(named or outputs))
 
 
 def _comparison(spec: Metric | PartMetric) -> Comparison:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dspy_operator.runner.metrics.shape import Fields, Measure
+from dspy_operator.runner.metrics.shape import Fields, Measure, Opinion
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,15 @@ class Composite:
         """Those of all parts."""
         return tuple(dict.fromkeys(field for part in self.parts for field in part.measure.fields))
 
-    def score(self, gold: Fields, predicted: Fields) -> float:
-        """0 to 1."""
-        got = sum(part.weight * Fraction(part.measure.score(gold, predicted)) for part in self.parts)
-        return float(got / sum(part.weight for part in self.parts))
+    def opinion(self, gold: Fields, predicted: Fields) -> Opinion:
+        """The mean, and what each part complains of: `F1: label: expected "billing", got "bug"`."""
+        opinions = [part.measure.opinion(gold, predicted) for part in self.parts]
+        got = sum(part.weight * Fraction(of.score) for part, of in zip(self.parts, opinions, strict=True))
+        said = (f"{part.name}: {line}" for part, of in zip(self.parts, opinions, strict=True) for line in of.complaints)
+        return Opinion(float(got / sum(part.weight for part in self.parts)), said)
 
     def complaints(self, gold: Fields, predicted: Fields) -> Iterator[str]:
-        """`F1: label: expected "billing", got "bug"`."""
+        """Those of its parts."""
         for part in self.parts:
             for complaint in part.measure.complaints(gold, predicted):
                 yield f"{part.name}: {complaint}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,20 @@ class Comparison(ABC):
         return None
 
 
+class NoVerdict(Exception):
+    """Whoever grades gave no grade that can be used: the answer is neither good nor bad."""
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a metric says of an answer that has all that it looks at."""
+
+    score: float
+    """0 to 1."""
+    complaints: Iterable[str]
+    """A line for each thing that is wrong; made when it is asked for."""
+
+
 class Measure(Protocol):
     """A metric of one type, with its options."""
 
@@ -42,11 +56,17 @@ class Measure(Protocol):
     def fields(self) -> tuple[str, ...]:
         """Outputs that it looks at."""
 
-    def score(self, gold: Fields, predicted: Fields) -> float:
-        """0 to 1, for an answer that has all of `fields`."""
+    def opinion(self, gold: Fields, predicted: Fields) -> Opinion:
+        """Of an answer that has all of `fields`.
+
+        Args:
+            gold: inputs and outputs of the row.
+        Raises:
+            NoVerdict: a judge gave none.
+        """
 
     def complaints(self, gold: Fields, predicted: Fields) -> Iterator[str]:
-        """A line for each thing that is wrong; fields may be absent from the answer."""
+        """A line for each thing that is wrong with an answer that lacks some of `fields`."""
 
     def refusal(self, gold: Fields) -> tuple[str, str] | None:
         """(path of the metric, why no answer could ever be right by these labels), or None."""
@@ -61,11 +81,10 @@ class FieldWise:
     fields: tuple[str, ...]
     comparison: Comparison
 
-    def score(self, gold: Fields, predicted: Fields) -> float:
-        """0 to 1."""
-        return math.fsum(self.comparison.score(gold[field], predicted[field]) for field in self.fields) / len(
-            self.fields
-        )
+    def opinion(self, gold: Fields, predicted: Fields) -> Opinion:
+        """The mean, and the fields that are not wholly right."""
+        scores = [self.comparison.score(gold[field], predicted[field]) for field in self.fields]
+        return Opinion(math.fsum(scores) / len(scores), self.complaints(gold, predicted))
 
     def complaints(self, gold: Fields, predicted: Fields) -> Iterator[str]:
         """`label: expected "billing", got "bug"`."""

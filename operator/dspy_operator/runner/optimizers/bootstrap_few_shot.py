@@ -48,8 +48,8 @@ class BootstrapFewShot:
         scores: list[float] = []
 
         def metric(example: Any, prediction: Any, trace: Any = None) -> Any:
-            score = setup.metric.for_threshold(example, prediction)
-            scores.append(score)
+            score = setup.metric.for_threshold(example, prediction, trace)
+            scores.append(max(0.0, score))
             setup.on_trial(len(scores))
             return score if threshold(options) is not None else setup.metric.accepts(score)
 
