@@ -139,6 +139,41 @@ def test_answers_are_compared_with_what_was_expected_in_both_places(tmp_path: Pa
         assert verified.code == 0, verified.stderr
 
 
+@dataclass
+class Checked(Graded):
+    """Every dev row has an answer that a person graded; of the first ten answers two are graded as the judge would not."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        made: list[dict[str, Any]] = [dict(row) for row in super().rows()]
+        for number, row in enumerate(made[:10]):
+            right = number % 2
+            said = row["label"] if right else {"positive": "negative", "negative": "positive"}[row["label"]]
+            row |= {"said": said, "human": 1 - right if number < 2 else right}
+        return made
+
+
+def test_a_judge_that_grades_as_people_do_not_ends_the_run_before_the_optimization(tmp_path: Path) -> None:
+    def judge(least: str) -> dict[str, Any]:
+        return {
+            "type": "Judge",
+            "judge": {**RUBRIC, "calibration": {"answer": "said", "grade": "human", "minKappa": least}},
+        }
+
+    with workplace(tmp_path, Checked(OPTIMIZERS["BootstrapFewShot"], metric=judge("0.7"))) as place:
+        done = place.run()
+        assert (done.code, done.result["reason"]) == (42, "InvalidMetric"), done.stderr
+        assert done.result["path"] == "spec.metric.judge.calibration.minKappa"
+        assert "Cohen's kappa is 0.60, minKappa is 0.7 (8 of 10 grades are the same" in done.result["message"]
+        assert place.server.counts()["requests"] <= 2 + 10
+        assert done.result["calibration"]["spec.metric.judge"]["kappa"] == pytest.approx(0.6)
+        place.change(metric=judge("0.6"))
+        done = place.run("-o", str(tmp_path / "other"))
+        assert done.code == 0, done.stderr
+        report = json.loads((tmp_path / "other" / "run" / "revision" / "report.json").read_bytes())
+        told = {"kappa": 0.6, "rows": 10, "undecided": 0, "agreed": 8, "minKappa": "0.6"}
+        assert report["calibration"] == {"spec.metric.judge": told}
+
+
 def test_gepa_reads_the_judges_reason(tmp_path: Path) -> None:
     metric = {"type": "Judge", "judge": {**RUBRIC, "scale": 4}}
     case = Graded({"type": "GEPA", "gepa": {"maxMetricCalls": 70}}, metric=metric)

@@ -173,6 +173,10 @@ RUN_FIELDS: dict[str, Other] = {
 _SIGNATURE = "program.single.signature"
 TWO_OUTPUTS = [{"name": "label", "type": "str"}, {"name": "why", "type": "str"}]
 JUDGED = {"type": "Judge", "judge": {"instructions": "Is it right?"}}
+CALIBRATED = {
+    "type": "Judge",
+    "judge": {"instructions": "Is it right?", "calibration": {"answer": "said", "grade": "human"}},
+}
 METRIC: dict[str, tuple[dict[str, Any], Any]] = {
     "type": ({"type": "ExactMatch"}, "F1"),
     "exactMatch.fields": ({"type": "ExactMatch"}, ["label"]),
@@ -191,6 +195,9 @@ METRIC: dict[str, tuple[dict[str, Any], Any]] = {
     "judge.votes": (JUDGED, 3),
     "judge.combine": ({"type": "Judge", "judge": {"instructions": "Is it right?", "votes": 3}}, "Mean"),
     "judge.pairwise": (JUDGED, True),
+    "judge.calibration.answer": (CALIBRATED, "found"),
+    "judge.calibration.grade": (CALIBRATED, "found"),
+    "judge.calibration.minKappa": (CALIBRATED, "0.5"),
 }
 
 
@@ -408,11 +415,12 @@ def test_the_classes_of_a_runs_fields_are_those_that_its_users_were_promised() -
 def input_fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
     """Paths of all Input fields that hold a value and are not refused as a whole."""
     refused = {(entry.model, entry.field) for entry in NOT_YET if not entry.values and not entry.words}
-    unbuilt = {value for entry in NOT_YET for value in entry.values}
+    unbuilt = {(entry.model, value) for entry in NOT_YET for value in entry.values}
     members = {member: type_ for type_, member in getattr(model, "MEMBERS", {}).items()}
     for field in model.model_fields.values():
         alias = str(field.alias)
-        gone = any((base.__name__, alias) in refused for base in model.__mro__) or members.get(alias) in unbuilt
+        names = {base.__name__ for base in model.__mro__}
+        gone = any((name, alias) in refused or (name, members.get(alias)) in unbuilt for name in names)
         if gone or class_of(field) is not FieldClass.INPUT:
             continue
         inner = list(models_of(field.annotation))

@@ -88,6 +88,34 @@ class JudgeReward(ApiModel):
     )
 
 
+class Calibration(ApiModel):
+    """Answers that people graded: how far the judge agrees with them is told before anything else is asked."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (decimal_rule("minKappa", "0 <= it && it <= 1", 'minKappa must be "0" to "1"'),)
+
+    answer: ColumnName = spec_field(
+        INPUT,
+        "The column with an answer that a person graded; where the judge reads several outputs, an object of them.",
+    )
+    grade: ColumnName = spec_field(
+        INPUT,
+        "The column with that person's grade, a whole number from 0 to `scale`; pairwise 0 is worse than what was expected, 1 "
+        "neither, 2 better. A row without one is not asked about.",
+    )
+    min_kappa: DecimalString | None = spec_field(
+        INPUT,
+        'Least agreement, Cohen\'s kappa (of more than two grades with quadratic weights), for example "0.6"; below it the run ends '
+        "before its baseline. Unset means that it is only told.",
+        default=None,
+    )
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.min_kappa is not None and not 0 <= decimal(self.min_kappa) <= 1:
+            raise PydanticCustomError("range", 'minKappa must be "0" to "1"')
+        return self
+
+
 class JudgeMetric(JudgeReward):
     """A model that plays the judge grades the answer, and is shown what was expected."""
 
@@ -122,6 +150,11 @@ class JudgeMetric(JudgeReward):
     votes: Annotated[int, Field(ge=1, le=9)] | None = spec_field(
         INPUT,
         "How often the judge is asked for each answer, an odd number; above 1 its temperature must be above 0. Unset means 1.",
+        default=None,
+    )
+    calibration: Calibration | None = spec_field(
+        INPUT,
+        "Dev rows that hold an answer and a person's grade of it; unset means that nobody checks the judge.",
         default=None,
     )
     combine: Literal["Median", "Mean"] | None = spec_field(

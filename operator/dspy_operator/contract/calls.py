@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dspy_operator.api.metric import Metric
+from dspy_operator.api.metric import JudgeMetric, Metric
 from dspy_operator.api.program import GraphNode, ModuleType, Program
 from dspy_operator.contract.runspec import RunSpec
 
@@ -57,8 +57,13 @@ def judge_calls(metric: Metric) -> Calls:
 
     A judge that is asked again, since its reply holds no grade, is like a request that is sent again: nobody reserves for it.
     """
-    votes = sum((judge.votes or 1) * (2 if judge.pairwise else 1) for judge in metric.judges.values())
+    votes = sum(map(votes_of, metric.judges.values()))
     return Calls(votes, votes)
+
+
+def votes_of(judge: JudgeMetric) -> int:
+    """Calls of one judge about one answer."""
+    return (judge.votes or 1) * (2 if judge.pairwise else 1)
 
 
 def scored_row_calls(program: Program, metric: Metric) -> Calls:

@@ -133,6 +133,7 @@ def _measure(document: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
             _drop(options, "votes", 1)
             _drop(options, "combine", "Median")
             _drop(options, "pairwise", False)
+            _drop(options.get("calibration", {}), "minKappa", None)
             _drop(document, member, {})
     return document
 

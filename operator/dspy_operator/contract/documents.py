@@ -68,6 +68,20 @@ class DatasetReport(Document):
     test_digest: str
 
 
+class CalibrationReport(Document):
+    """How far a judge agrees with people."""
+
+    kappa: float | None = None
+    """Cohen's, of more than two grades with quadratic weights; absent where it cannot be computed."""
+    rows: int
+    """Dev rows that a person graded."""
+    undecided: int = 0
+    """Of them, those that the judge gave no verdict on; no part of kappa."""
+    agreed: int = 0
+    """Of them, those that both grade alike."""
+    min_kappa: str | None = None
+
+
 class GateReport(Document):
     """The verdict on the candidate."""
 
@@ -125,6 +139,8 @@ class Result(Document):
     scores: dict[str, Score] = {}
     """baseline, incumbent, candidate on test; devBaseline, devBest on the rows the optimizer scored; devAgain the chosen one on them, asked anew."""
     gate: GateReport | None = None
+    calibration: dict[str, CalibrationReport] | None = None
+    """Path of a judge in the program -> how far it agrees with people; absent where nobody graded anything."""
     usage: Usage = Usage()
     usage_by_role: dict[str, Usage] = {}
     resolved: dict[str, Any] = {}

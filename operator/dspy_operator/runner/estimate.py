@@ -41,7 +41,8 @@ def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls
     words = preflight_calls(spec) - row.most
     optimize = prepared.optimizer.calls(counts, sizes)
     rescored = (0 if prepared.optimizer.uses_validation else scored) + (scored if spec.start_from else 0)
-    calls = max(sizes.calls_per_row, scored + words) + optimize + rescored + reserve_calls + probe_calls(spec)
+    calls = max(sizes.calls_per_row, scored + words) + optimize + rescored + reserve_calls
+    calls += probe_calls(spec) + prepared.calibration_calls
     row_tokens = prompt_tokens(spec, prepared)
     demos = max(
         each.get(name, 0)

@@ -19,12 +19,13 @@ from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError,
 from dspy_operator.contract import gate
 from dspy_operator.contract.adapters import is_open, probe_calls
 from dspy_operator.contract.calls import preflight_calls, scored_row_calls
-from dspy_operator.contract.documents import Estimate, GateReport, Progress, Result, Score
+from dspy_operator.contract.documents import CalibrationReport, Estimate, GateReport, Progress, Result, Score
 from dspy_operator.contract.exits import Outcome, Reason, RunFailed
 from dspy_operator.contract.repeats import LEADING, choice_calls, chooses
 from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
 from dspy_operator.contract.runspec import Control, RunSpec, Usage
 from dspy_operator.runner.adapter_choice import settle, told
+from dspy_operator.runner.calibration import calibrate
 from dspy_operator.runner.classes import Classes, by_class, classified
 from dspy_operator.runner.estimate import estimate
 from dspy_operator.runner.journal import Journal, answers_in, is_full
@@ -138,6 +139,7 @@ class Run:
         self._judged: dict[str, str] = {}
         self._classes: dict[str, Classes] = {}
         self._gate: GateReport | None = None
+        self._calibrated: dict[str, CalibrationReport] = {}
         self._estimate: Estimate | None = None
         self._optimizing = False
         self._part: Part | None = None
@@ -236,6 +238,7 @@ class Run:
             dataset=prepared.report() if prepared is not None else None,
             scores=self._scores,
             gate=self._gate,
+            calibration=self._calibrated or None,
             usage=usage,
             usage_by_role=by_role,
             resolved=self._resolved(),
@@ -297,6 +300,7 @@ class Run:
                 ledger.set_reserve(epoch, Reserve(calls=judgement + choice))
             with self._phase("optimize", epoch, prepared.scored) as watcher:
                 self._preflight(prepared, student, epoch)
+                self._calibrate(prepared)
                 self._baseline(prepared, student, incumbent, start, judgement + choice, epoch)
                 compiled = self._optimize(prepared, start, epoch, watcher)
                 self._score_compiled(prepared, compiled)
@@ -492,6 +496,27 @@ class Run:
         for role, usage in self._ledger.usage_by_role().items():
             if role in self.spec.endpoints and usage.calls > usage.failed:
                 self._check_reported(self.spec.endpoints[role].name, usage.tokens)
+
+    def _calibrate(self, prepared: Prepared) -> None:
+        """Ask each judge about what people graded.
+
+        Raises:
+            RunStop: InvalidMetric where it agrees less than the program asks for.
+        """
+        for calibration in prepared.calibrations:
+            report = calibrate(calibration, self._control.concurrency)
+            self._calibrated[calibration.path] = report
+            agreed = f"{report.agreed} of {report.rows - report.undecided} grades are the same"
+            log.info("the judge %s agrees with people: kappa %s, %s", calibration.path, report.kappa, agreed)
+            if report.min_kappa is None or (report.kappa is not None and report.kappa >= float(report.min_kappa)):
+                continue
+            told = "cannot be computed" if report.kappa is None else f"is {report.kappa:.2f}"
+            raise RunStop(
+                Reason.INVALID_METRIC,
+                f"the judge does not grade as people do: Cohen's kappa {told}, minKappa is {report.min_kappa} ({agreed}, "
+                f"{report.undecided} without a verdict)",
+                path=f"{calibration.path}.calibration.minKappa",
+            )
 
     def _check_reported(self, name: str, tokens: int) -> None:
         """An endpoint that says nothing of tokens cannot be held to a budget of them."""
@@ -834,16 +859,25 @@ class Run:
         if limit is None:
             return None
         programs = 1 if self.spec.start_from is None else 2
-        return max(0, limit - reserve_calls - programs * len(prepared.scored) * prepared.sizes.calls_per_row - 1)
+        return max(
+            0,
+            limit
+            - prepared.calibration_calls
+            - reserve_calls
+            - programs * len(prepared.scored) * prepared.sizes.calls_per_row
+            - 1,
+        )
 
     def _check_budget(self, judgement: int, choice: int) -> None:
         limit = Limits.of(self._control.budget).calls
         preflight = preflight_calls(self.spec) + probe_calls(self.spec)
-        needed = judgement + choice + preflight
+        assert self._prepared is not None
+        calibration = self._prepared.calibration_calls
+        needed = judgement + choice + preflight + calibration
         if limit is not None and limit < needed:
             raise RunFailed(
                 Reason.BUDGET_TOO_SMALL,
-                f"{needed} calls are needed (judgement {judgement}{f', choice between the best {choice}' if choice else ''}, preflight {preflight}), given {limit}",
+                f"{needed} calls are needed (judgement {judgement}{f', choice between the best {choice}' if choice else ''}, preflight {preflight}{f', calibration {calibration}' if calibration else ''}), given {limit}",
                 path="spec.budget.calls",
             )
 

@@ -19,7 +19,9 @@ from dspy_operator.api.metric import Metric
 from dspy_operator.api.signature_types import TypeExpr, comparable
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner.metrics import measure_of
+from dspy_operator.runner.metrics.composite import Composite
 from dspy_operator.runner.metrics.feedback import InvalidTemplate, Template
+from dspy_operator.runner.metrics.judge import Judge
 from dspy_operator.runner.metrics.shape import NoVerdict, Opinion, shown
 from dspy_operator.runner.rows import Row, example_key
 from dspy_operator.runner.stop import RunStop
@@ -82,6 +84,14 @@ class ScoredMetric:
         self._told = told or {}
         self._function = function
         self._types = types
+
+    @property
+    def every_judge(self) -> list[Judge]:
+        """In the order of `Metric.judges`."""
+        measures = (
+            [part.measure for part in self.measure.parts] if isinstance(self.measure, Composite) else [self.measure]
+        )
+        return [measure for measure in measures if isinstance(measure, Judge)]
 
     def score(self, gold: Mapping[str, object], predicted: Mapping[str, object]) -> float:
         """How good an answer is, 0 to 1; a field that it lacks makes it 0.

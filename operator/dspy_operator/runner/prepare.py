@@ -16,6 +16,7 @@ from dspy_operator.contract.calls import scored_row_calls
 from dspy_operator.contract.documents import DatasetReport
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import ProgramPart, RunSpec
+from dspy_operator.runner.calibration import Calibration, calibrations, columns_of
 from dspy_operator.runner.metric import ScoredMetric, check_metric
 from dspy_operator.runner.optimizers.shape import Optimizer, Sizes
 from dspy_operator.runner.program import LoadedProgram, check_program, load_program
@@ -37,6 +38,12 @@ class Prepared:
     optimizer: Optimizer | None
     options: OptimizerOptions
     sizes: Sizes
+    calibrations: tuple[Calibration, ...] = ()
+
+    @property
+    def calibration_calls(self) -> int:
+        """Calls that ask judges about what people graded."""
+        return sum(calibration.calls for calibration in self.calibrations)
 
     @property
     def scored(self) -> Sequence[Row]:
@@ -78,6 +85,7 @@ def prepare(spec: RunSpec) -> Prepared:
     inputs = [field.name for field in part.program.inputs if not isinstance(types[field.name], Image)]
     metric = ScoredMetric(part.metric, outputs, told=told, types=types, inputs=inputs)
     check_metric(metric, rows.rows)
+    calibrated = calibrations(part.metric, metric.every_judge, parts.dev, lambda name, value: types[name].coerce(value))
     adapter = concrete(part)
     program = load_program(source_in(part, adapter), Path(spec.paths.out) / "program")
     optimizer, options = None, OptimizerOptions()
@@ -98,7 +106,7 @@ def prepare(spec: RunSpec) -> Prepared:
             why = each.optimizer.check(each.options, each.sizes)
             if why is not None:
                 raise RunFailed(Reason.INVALID_DATASET, f"{each.type}: {why}", path=each.path)
-    return Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes)
+    return Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated)
 
 
 def source_in(part: ProgramPart, adapter: Adapter | None) -> str:
@@ -131,6 +139,7 @@ def read_parts(spec: RunSpec) -> tuple[Rows, Parts]:
         outputs=program.output_names,
         coerce=lambda name, value: types[name].coerce(value),
         feedback_column=feedback.column if feedback is not None else None,
+        graded_columns=columns_of(spec.program.metric),
     )
     parts = split(rows.rows, spec.dataset.split)
     if spec.dataset.digest is not None and spec.dataset.digest != parts.digest:

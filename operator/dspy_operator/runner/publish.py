@@ -112,7 +112,19 @@ def report_document(
     answered = {name: [row.took for row in arm.rows if row.failure != "request"] for name, arm in arms.items()}
     costs = {name: distribution(took) for name, took in answered.items() if took}
     document = result.document()
-    kept = ("outcome", "reason", "message", "scores", "gate", "dataset", "usage", "usageByRole", "resolved", "seconds")
+    kept = (
+        "outcome",
+        "reason",
+        "message",
+        "scores",
+        "gate",
+        "calibration",
+        "dataset",
+        "usage",
+        "usageByRole",
+        "resolved",
+        "seconds",
+    )
     return {
         "revision": result.candidate,
         "arms": dict(digests),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dspy_operator.contract.canonical import row_digest
@@ -60,12 +61,21 @@ class Row:
     """Each part has its share of each."""
     feedback: str | None = None
     """What the metric's feedback column says of it; no part of its digest, or other words would make another test set."""
+    graded: Mapping[str, object] | None = None
+    """Column -> value, as read, of those that a judge is calibrated with; no part of its digest, as feedback is none."""
     source: Source = LINES
 
     @property
     def place(self) -> str:
         """For messages."""
         return self.source.place(self.line)
+
+    @property
+    def beside(self) -> str | None:
+        """All that is said of it and is no part of its digest; the rows' digest moves with it."""
+        if self.graded is None:
+            return self.feedback
+        return json.dumps([self.feedback, self.graded], sort_keys=True, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,7 @@ def read_rows(
     outputs: Sequence[str],
     coerce: Coerce,
     feedback_column: str | None = None,
+    graded_columns: Mapping[str, str] = MappingProxyType({}),
 ) -> Rows:
     """Read a dataset's files.
 
@@ -126,10 +137,11 @@ def read_rows(
         coerce: makes a value of the field's type. A cell of CSV is given to it as the text that it is, and where that is
             refused as the JSON value that it spells.
         feedback_column: has a text for GEPA; a row without one, or with a blank one, is a row all the same.
+        graded_columns: path of a field of the metric -> the column that it asks for; a row without one is a row all the same.
     Raises:
         RunFailed: DatasetNotFound when the file is not there; what `fetch` raises; InvalidDataset when it cannot be read
             (`read_records`), `fields` names no field of the signature, a column is in no row, no record is a row, or one row
-            stands in two parts; InvalidMetric when the feedback column is in no row.
+            stands in two parts; InvalidMetric when a column of the metric is in no row.
     """
     fields = (*inputs, *outputs)
     _check_fields(dataset.fields, inputs=inputs, outputs=outputs)
@@ -139,6 +151,7 @@ def read_rows(
         inputs=frozenset(inputs),
         split=how,
         feedback_column=feedback_column,
+        graded_columns=graded_columns,
         coerce=_of_cells(coerce) if dataset.format == "CSV" else coerce,
         limit=dataset.limit,
     )
@@ -160,6 +173,7 @@ class _Reader:
         inputs: frozenset[str],
         split: SplitPart,
         feedback_column: str | None,
+        graded_columns: Mapping[str, str],
         coerce: Coerce,
         limit: int | None,
     ) -> None:
@@ -171,6 +185,7 @@ class _Reader:
         self._inputs = inputs
         self._split = split
         self._feedback_column = feedback_column
+        self._graded_columns = tuple(graded_columns.values())
         self._coerce = coerce
         self._limit = limit
         self._paths = {f"spec.dataset.fields.{field}": column for field, column in columns_of.items()}
@@ -181,6 +196,7 @@ class _Reader:
                 self._paths[f"spec.dataset.split.{name}"] = column
         if feedback_column is not None:
             self._paths[_FEEDBACK] = feedback_column
+        self._paths |= graded_columns
         self._first_with: dict[str, tuple[int, str | None, Source]] = {}
         """Row digest -> the first row that has it."""
         self._texts: dict[str, str] = {}
@@ -238,7 +254,7 @@ class _Reader:
             if objects and column not in seen:
                 named = ", ".join(columns) + (", ..." if len(columns) == _NAMED_COLUMNS else "")
                 message = f'column "{column}" is not in {path.name} (columns: {named})'
-                reason = Reason.INVALID_METRIC if column_path == _FEEDBACK else Reason.INVALID_DATASET
+                reason = Reason.INVALID_METRIC if column_path.startswith("spec.metric.") else Reason.INVALID_DATASET
                 raise RunFailed(reason, message, path=column_path)
         if not rows:
             why = f"; {first.place}: {first.why}" if first else ""
@@ -264,6 +280,7 @@ class _Reader:
             group=self._text(values, self._split.group_by),
             stratum=self._text(values, self._split.stratify_by),
             feedback=self._feedback(values),
+            graded={column: values.get(column) for column in self._graded_columns} if self._graded_columns else None,
             source=source,
         )
 

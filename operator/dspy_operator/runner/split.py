@@ -71,7 +71,7 @@ def split(rows: Sequence[Row], how: SplitPart) -> Parts:
         train=train,
         validation=validation,
         test=within[TEST],
-        digest=dataset_digest((row.digest, part_of[row.digest], row.feedback) for row in ordered),
+        digest=dataset_digest((row.digest, part_of[row.digest], row.beside) for row in ordered),
         test_digest=dataset_digest(sorted((row.digest, TEST) for row in within[TEST])),
     )
 
