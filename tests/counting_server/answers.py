@@ -37,6 +37,7 @@ _PROPOSALS = frozenset(
         "natural_language_rules",
     }
 )
+_STEPS = frozenset({"next_tool_name", "next_tool_args"})  # dspy/predict/react.py: its answer comes after them
 _THOUGHTS = frozenset({"reasoning", "rationale", "next_thought", "thought"})
 _MANNERS = ("Decide carefully", "Work step by step", "Be an exact judge", "Stay with the text", "Weigh every word")
 _DEPTH = 3  # a schema that refers to itself ends here
@@ -143,7 +144,7 @@ def _values(mind: Mind) -> dict[str, Any]:
 def _golds(fields: tuple[Field, ...], right: Any) -> dict[str, Any]:
     """Which fields have a right answer. One value goes to the fields that list it as a choice, else to the last."""
     names = {field.name for field in fields}
-    if right is None or not names or names & _PROPOSALS:
+    if right is None or not names or names & (_PROPOSALS | _STEPS):
         return {}
     if isinstance(right, Mapping):
         return {name: value for name, value in right.items() if name in names}

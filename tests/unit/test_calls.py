@@ -30,6 +30,7 @@ def attempts(most: int) -> dict[str, Any]:
     return {"attempts": most, "threshold": "1", "reward": reward}
 
 
+TOOL = {"name": "look_up", "description": "Says what is known.", "http": {"url": "http://127.0.0.1:9/"}}
 COSTS: dict[str, tuple[dict[str, Any], Calls]] = {
     "Predict": ({"type": "Single", "single": {"signature": SIGNATURE}}, Calls(1, 1)),
     "ChainOfThought": (asked("ChainOfThought"), Calls(1, 1)),
@@ -41,6 +42,20 @@ COSTS: dict[str, tuple[dict[str, Any], Calls]] = {
     "Refine of 3": (asked("Refine", refine=attempts(3)), Calls(3, 5)),
     "MultiChainComparison": (asked("MultiChainComparison"), Calls(4, 4)),
     "MultiChainComparison of 5": (asked("MultiChainComparison", multiChainComparison={"m": 5}), Calls(6, 6)),
+    "ReAct": (
+        {"type": "Single", "single": {"signature": SIGNATURE, "module": {"type": "ReAct", "react": {"tools": [TOOL]}}}},
+        Calls(4, 21),
+    ),
+    "ReAct that calls once": (
+        {
+            "type": "Single",
+            "single": {
+                "signature": SIGNATURE,
+                "module": {"type": "ReAct", "react": {"tools": [TOOL], "maxIters": 1}},
+            },
+        },
+        Calls(2, 2),
+    ),
 }
 
 

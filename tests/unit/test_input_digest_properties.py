@@ -281,6 +281,24 @@ PROGRAM_FIELDS |= {
         "On {topic}",
     ),
 }
+_TOOL = {"name": "look_up", "description": "Looks up.", "http": {"url": "http://tools.example/look-up"}}
+_REACT = {
+    "program.single.module": {
+        "type": "ReAct",
+        "react": {"tools": [{**_TOOL, "arguments": [{"name": "thing", "type": "str"}]}]},
+    }
+}
+REACT_FIELDS: dict[str, Any] = {
+    "maxIters": 3,
+    "tools.name": "other",
+    "tools.description": "Looks down.",
+    "tools.http.url": "http://tools.example/other",
+    "tools.effects": "Unsafe",
+    "tools.arguments.name": "other",
+    "tools.arguments.type": "int",
+    "tools.arguments.description": "Which thing.",
+}
+PROGRAM_FIELDS |= {f"program.single.module.react.{path}": (_REACT, value) for path, value in REACT_FIELDS.items()}
 _REWARD = {"type": "Regex", "regex": {"field": "label", "pattern": "a"}}
 for _type, _member in (("BestOfN", "bestOfN"), ("Refine", "refine")):
     _repeated = {
@@ -323,7 +341,7 @@ def test_every_input_field_of_a_program_moves_it(path: str) -> None:
     base, value = PROGRAM_FIELDS[path]
     before = a_program(base)
     at = (
-        re.sub(r"\b(inputs|outputs|parts)\.", r"\1.0.", path)
+        re.sub(r"\b(inputs|outputs|parts|tools|arguments)\.", r"\1.0.", path)
         .replace("types.fields.", "types.Line.fields.0.")
         .replace("nodes.", "nodes.note.")
     )

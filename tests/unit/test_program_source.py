@@ -17,8 +17,9 @@ from dspy_operator.api.object_types import program_types
 from dspy_operator.api.program import ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.api.signature_types import parse_type
+from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.program import check_program, load_program
-from dspy_operator.runner.program_source import program_source, settled_instructions
+from dspy_operator.runner.program_source import program_source
 
 LABELS = "Literal[" + ", ".join(f'"label number {number}"' for number in range(12)) + "]"
 CHAT, SCHEMA, WORDS = None, {"type": "JSON", "constrained": "Required"}, {"type": "JSON", "constrained": "Disabled"}

@@ -27,6 +27,7 @@ MOST_NESTED = 5
 
 Path = tuple[str | int, ...]
 _SIGNATURE: Path = ("spec", "program", "single", "signature")
+_TOOLS: Path = ("spec", "program", "single", "module", "react", "tools")
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,20 @@ class ProgramTypes:
     """Of the program: the inputs, then the outputs. A field whose type is wrong is not there."""
     problems: tuple[Problem, ...]
     """What is wrong, with the path of the type and the position in it."""
+    tools: Mapping[str, Mapping[str, TypeExpr]]
+    """Tool of a ReAct -> the types of its arguments."""
     graph: Graph | None = None
     """What a program of type Graph means."""
 
     @property
     def every(self) -> Iterator[TypeExpr]:
-        """The types of all fields: of the program, of the steps of a graph, of the named types."""
+        """The types of all fields: of the program, of the steps of a graph, of the named types, of a tool's arguments."""
         yield from self.fields.values()
         for fields in self.graph.fields.values() if self.graph is not None else ():
             yield from fields.values()
         yield from self.objects.values()
+        for arguments in self.tools.values():
+            yield from arguments.values()
 
 
 def program_types(program: Program, types: Mapping[str, ObjectType] | None) -> ProgramTypes:
@@ -62,11 +67,15 @@ def program_types(program: Program, types: Mapping[str, ObjectType] | None) -> P
     objects, problems = _objects(dict(sorted((types or {}).items())))
     if program.graph is not None:
         graph = understood(program.graph, objects)
-        return ProgramTypes(objects, {**graph.inputs, **graph.outputs}, (*problems, *graph.problems), graph)
+        return ProgramTypes(objects, {**graph.inputs, **graph.outputs}, (*problems, *graph.problems), {}, graph)
     single = program.single
     assert single is not None  # code is refused at admission: api/unsupported.py
-    inputs = dict(_fields("inputs", single.signature.inputs, objects, problems))
-    outputs = dict(_fields("outputs", single.signature.outputs, objects, problems))
+    inputs = dict(_fields((*_SIGNATURE, "inputs"), single.signature.inputs, objects, problems))
+    outputs = dict(_fields((*_SIGNATURE, "outputs"), single.signature.outputs, objects, problems))
+    tools = {
+        tool.name: dict(_fields((*_TOOLS, index, "arguments"), tool.arguments or [], objects, problems))
+        for index, tool in enumerate(single.tools)
+    }
     histories = [name for name, type_ in inputs.items() if isinstance(type_, History)]
     for name in histories[1:]:
         index = [field.name for field in single.signature.inputs].index(name)
@@ -75,20 +84,20 @@ def program_types(program: Program, types: Mapping[str, ObjectType] | None) -> P
     if histories:
         turn = tuple((name, type_) for name, type_ in (inputs | outputs).items() if name not in histories)
         inputs[histories[0]] = History(turn, thought=single.thinks)
-    return ProgramTypes(objects, inputs | outputs, tuple(problems))
+    return ProgramTypes(objects, inputs | outputs, tuple(problems), tools)
 
 
 def _fields(
-    side: str, fields: list[SignatureField], objects: Mapping[str, Object], problems: list[Problem]
+    side: Path, fields: list[SignatureField], objects: Mapping[str, Object], problems: list[Problem]
 ) -> Iterator[tuple[str, TypeExpr]]:
     for index, field in enumerate(fields):
-        path = (*_SIGNATURE, side, index, "type")
+        path = (*side, index, "type")
         try:
             type_ = parse_type(field.type, objects)
         except TypeSyntaxError as error:
             problems.append(Problem(path, error.message))
             continue
-        if side == "outputs" and isinstance(type_, (Image, History)):
+        if side[-1] != "inputs" and isinstance(type_, (Image, History)):
             problems.append(Problem(path, f'"{type_.render()}" at 0 is for inputs only: no model answers with one'))
             continue
         yield field.name, type_

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -109,6 +110,7 @@ class ModuleType(StrEnum):
     BEST_OF_N = "BestOfN"
     REFINE = "Refine"
     MULTI_CHAIN_COMPARISON = "MultiChainComparison"
+    REACT = "ReAct"
 
 
 ToolText = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -134,8 +136,27 @@ class HTTPTool(ApiModel):
         return self
 
 
+_FINISH = "finish"
+"""DSPy's own tool, with which a model ends its calls."""
+
+
 class Tool(ApiModel):
     """Something that the model may call while it thinks."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="tool-is-not-finish",
+            cel=f"self.name != {quoted(_FINISH)}",
+            message=f'"{_FINISH}" cannot be a tool\'s name: DSPy adds a tool of that name',
+            field=".name",
+        ),
+        Rule(
+            id="tool-arguments-are-unique",
+            cel="!has(self.arguments) || self.arguments.all(a, self.arguments.exists_one(b, a.name == b.name))",
+            message="two arguments have the same name",
+            field=".arguments",
+        ),
+    )
 
     name: FieldName = spec_field(INPUT, "Name of the tool; the model calls it by that.")
     description: ToolText = spec_field(INPUT, "What the tool does; the model reads it.")
@@ -149,14 +170,40 @@ class Tool(ApiModel):
         default=None,
     )
 
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        if self.name == _FINISH:
+            raise PydanticCustomError(
+                "reserved_name", '"finish" cannot be a tool\'s name: DSPy adds a tool of that name'
+            )
+        names = [argument.name for argument in self.arguments or ()]
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("duplicate_field", "two arguments have the same name")
+        return self
+
 
 class ReActOptions(ApiModel):
     """dspy.ReAct: the model reasons, calls tools, and answers."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="tool-names-are-unique",
+            cel="self.tools.all(a, self.tools.exists_one(b, a.name == b.name))",
+            message="two tools have the same name",
+            field=".tools",
+        ),
+    )
 
     tools: Annotated[list[Tool], Field(min_length=1, max_length=16)] = spec_field(INPUT, "What it may call.")
     max_iters: Annotated[int, Field(ge=1, le=100)] | None = spec_field(
         INPUT, "Most rounds of thought and call; unset means 20.", default=None
     )
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        if len({tool.name for tool in self.tools}) < len(self.tools):
+            raise PydanticCustomError("duplicate_field", "two tools have the same name")
+        return self
 
 
 class RepeatOptions(ApiModel):
@@ -282,6 +329,11 @@ class SingleProgram(ApiModel):
         asked = self.repeat.module if self.repeat is not None else self.module_type.value
         return asked in ("ChainOfThought", "MultiChainComparison")
 
+    @property
+    def tools(self) -> Sequence[Tool]:
+        """What the model may call; none but of a ReAct."""
+        return self.module.react.tools if self.module is not None and self.module.react is not None else ()
+
     @model_validator(mode="after")
     def _reasoning_is_free(self) -> Self:
         _check_reasoning(self.signature, self.module_type)
@@ -394,6 +446,11 @@ class Program(UnionModel):
     single: SingleProgram | None = spec_field(INPUT, "A program of one module.", default=None)
     graph: GraphProgram | None = spec_field(INPUT, "A program of several steps.", default=None)
     code: CodeRef | None = spec_field(INPUT, "A program in Python.", default=None)
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        """What the model may call; none but of a ReAct."""
+        return self.single.tools if self.single is not None else ()
 
     @property
     def inputs(self) -> list[SignatureField]:

@@ -26,6 +26,10 @@ class Calls:
 
 NONE = Calls(0, 0)
 ONE = Calls(1, 1)
+REACT_MAX_ITERS = 20
+"""Of dspy.ReAct, where `maxIters` is unset."""
+REACT_USUAL_ROUNDS = 3
+"""Two calls of a tool, and the one that says that it is done."""
 
 
 def row_calls(program: Program) -> Calls:
@@ -43,6 +47,11 @@ def row_calls(program: Program) -> Calls:
         return Calls(usual, most)
     if single.module_type is ModuleType.MULTI_CHAIN_COMPARISON:
         return Calls(single.chains + 1, single.chains + 1)
+    module = single.module
+    if module is not None and module.react is not None:
+        rounds = module.react.max_iters or REACT_MAX_ITERS
+        # Each round is a thought; the outputs are one call more. What a context cuts short is asked again: no program is built for that.
+        return Calls(usual=min(REACT_USUAL_ROUNDS, rounds) + 1, most=rounds + 1)
     return ONE
 
 

@@ -15,6 +15,7 @@ from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import Goal, Optimizer, OptimizerOptions, Stage, StagesOptions
 from dspy_operator.api.program import DEFAULT_TOP_K, ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
+from dspy_operator.contract.calls import REACT_MAX_ITERS
 from dspy_operator.contract.canonical import digest, sha256_hex
 
 DEFAULT_TEMPERATURE = {"task": "0", "prompt": "1", "judge": "0"}
@@ -36,6 +37,8 @@ def program_digest(
     steps = [node.get("predict", {}) for node in document.get("graph", {}).get("nodes", {}).values()]
     for asked in [document.get("single", {}), *steps]:
         _drop(asked, "module", {"type": "Predict"})
+    if react := document.get("single", {}).get("module", {}).get("react"):
+        _settle_react(react)
     parts: dict[str, Any] = {"program": document, "metric": _metric(metric, program)}
     if types:
         parts["types"] = {name: type_.document() for name, type_ in types.items()}
@@ -46,6 +49,15 @@ def program_digest(
     if sampling := _sampling(request, "task"):
         parts["request"] = sampling
     return digest(parts)
+
+
+def _settle_react(react: dict[str, Any]) -> None:
+    """Without what is default, and without how a tool is reached: its timeout and headers."""
+    _drop(react, "maxIters", REACT_MAX_ITERS)
+    for tool in react["tools"]:
+        _drop(tool, "effects", "Safe")
+        _drop(tool, "arguments", [])
+        tool["http"] = {"url": tool["http"]["url"]}
 
 
 def input_digest(

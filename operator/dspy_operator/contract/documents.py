@@ -125,6 +125,15 @@ class Estimate(Document):
     optimize_calls: int = 0
 
 
+class ToolUsage(Document):
+    """What one tool of a ReAct was asked."""
+
+    calls: int = 0
+    """On the wire."""
+    failed: int = 0
+    """Calls that the model was told an error for, as nothing else came."""
+
+
 class Result(Document):
     """result.json: once a try."""
 
@@ -143,6 +152,8 @@ class Result(Document):
     """Path of a judge in the program -> how far it agrees with people; absent where nobody graded anything."""
     usage: Usage = Usage()
     usage_by_role: dict[str, Usage] = {}
+    tools: dict[str, ToolUsage] | None = None
+    """By name; of a program that has some. They are no calls of a model, and no budget counts them."""
     resolved: dict[str, Any] = {}
     estimate: Estimate | None = None
     candidate: str | None = None

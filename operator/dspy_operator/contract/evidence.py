@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dspy_operator.contract.documents import DatasetReport, GateReport, Score
+from dspy_operator.contract.documents import DatasetReport, GateReport, Score, ToolUsage
 from dspy_operator.contract.exits import Outcome, Reason
 from dspy_operator.contract.runspec import Document, Usage
 
@@ -84,7 +84,7 @@ class RowScore(Document):
     score: float
     """0 to 1; of several answers their mean."""
     class_: str = Field(alias="class")
-    """right, wrong (a score below 1), or why there is no answer: parse (it does not fit the adapter), truncated (cut off at maxTokens), request (none ever came). Of several answers the worst."""
+    """right, wrong (a score below 1), tool (the same where a tool had no answer), or why there is no answer: parse (it does not fit the adapter), truncated (cut off at maxTokens), request (none ever came). Of several answers the worst."""
     scores: list[float] | None = None
     """Of each answer, where there are several."""
 
@@ -116,6 +116,8 @@ class Report(Document):
     dataset: DatasetReport | None = None
     usage: Usage = Usage()
     usage_by_role: dict[str, Usage] = {}
+    tools: dict[str, ToolUsage] | None = None
+    """As of Result."""
     resolved: dict[str, Any] = {}
     """Sizes of the optimizer, every default and every FitBudget settled."""
     seconds: float = 0.0

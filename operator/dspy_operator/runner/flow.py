@@ -35,7 +35,14 @@ from dspy_operator.runner.metrics.shape import NoVerdict
 from dspy_operator.runner.optimizers.shape import NEVER, Counts, Part, Setup
 from dspy_operator.runner.pod import Pod, identity
 from dspy_operator.runner.prepare import Prepared, prepare
-from dspy_operator.runner.program import fields_of, load_program, program_hash, speaking, state_document
+from dspy_operator.runner.program import (
+    fields_of,
+    load_program,
+    program_hash,
+    refuse_unsafe_tools,
+    speaking,
+    state_document,
+)
 from dspy_operator.runner.progress import Channel, Reporter, Tracker, write_json
 from dspy_operator.runner.publish import (
     Revision,
@@ -54,6 +61,7 @@ from dspy_operator.runner.rows import Row
 from dspy_operator.runner.spend import Limits, Reserve, Tally, earlier
 from dspy_operator.runner.stop import RunStop
 from dspy_operator.runner.took import programs_document
+from dspy_operator.runner.tools import Tools
 from dspy_operator.runner.values import for_dspy, input_fields, plain_fields
 from dspy_operator.runner.watch import Best, Candidate, Unreadable, Watcher
 
@@ -126,6 +134,7 @@ class Run:
         self._journal: Journal | None = None
         self._prepared: Prepared | None = None
         self._retrieval = Retrieval(spec.program.program.graph)
+        self._tools = Tools(spec.program.program.tools)
         self._best = Best()
         self._kept = ""
         self._halted: RunStop | None = None
@@ -241,6 +250,7 @@ class Run:
             calibration=self._calibrated or None,
             usage=usage,
             usage_by_role=by_role,
+            tools=self._tools.usage() or None,
             resolved=self._resolved(),
             estimate=self._estimate,
             versions=versions(),
@@ -275,8 +285,10 @@ class Run:
 
     def _go(self) -> tuple[RunStop | Reason, Candidate | None]:
         spec = self.spec
+        refuse_unsafe_tools(spec.program.program.tools)
         prepared = self._prepared = prepare(spec)
         self._retrieval.connect(prepared.program)
+        self._tools.connect(prepared.program)
         incumbent = self._load_incumbent(prepared)
         student = prepared.program.fresh()
         start = self._load_start(prepared) or student
@@ -343,6 +355,7 @@ class Run:
         def ask(probed: Prepared) -> None:
             self._prepared, row = probed, (probed.scored or probed.parts.test)[0]
             self._retrieval.connect(probed.program)
+            self._tools.connect(probed.program)
             student = probed.program.fresh()
             with self._phase("preflight", epoch, probed.scored):
                 student(**for_dspy(input_fields(student), row.inputs))
@@ -360,6 +373,7 @@ class Run:
         self._validated = revision_of(self.spec, prepared, state_document(validated)).digest
         self._prepared = settled.prepared
         self._retrieval.connect(settled.prepared.program)
+        self._tools.connect(settled.prepared.program)
         served = self._load_incumbent(settled.prepared) or speaking(validated, prepared.program.adapter)
         return settled.prepared, served
 
@@ -396,6 +410,7 @@ class Run:
             others=answers_in(self._answers),
         )
         self._retrieval.open(self._ledger, journal)
+        self._tools.open(self._ledger, journal)
         self._reporter.attach(self._ledger)
         if self._halted is not None:
             self._ledger.halt(self._halted)
@@ -424,7 +439,7 @@ class Run:
         with dspy.context(
             lm=ledger.lm("task", epoch),
             adapter=prepared.program.adapter,
-            callbacks=[watcher],
+            callbacks=[watcher, self._tools],
             disable_history=True,
             max_errors=NEVER,
             num_threads=self._threads,
@@ -953,6 +968,7 @@ class Run:
                 else load_program(source, Path(self.spec.paths.out) / what)
             )
             self._retrieval.connect(program)
+            self._tools.connect(program)
             module = program.in_state(state)
             other = type(program.adapter).__name__ != type(prepared.program.adapter).__name__
             return speaking(module, program.adapter) if other else module

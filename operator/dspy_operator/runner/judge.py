@@ -16,9 +16,10 @@ from dspy_operator.runner.metric import UNDECIDED, Assessment, ScoredMetric
 from dspy_operator.runner.optimizers.shape import NEVER
 from dspy_operator.runner.rows import Row, example_key
 from dspy_operator.runner.took import Took
+from dspy_operator.runner.tools import tool_failed
 from dspy_operator.runner.values import for_dspy, input_fields, plain, plain_fields
 
-FailureClass = Literal["right", "wrong", "parse", "truncated", "request", "judge"]
+FailureClass = Literal["right", "wrong", "tool", "parse", "truncated", "request", "judge"]
 _WORSE = get_args(FailureClass)
 
 
@@ -32,7 +33,7 @@ class Judged:
     feedback: str
     failure: FailureClass
     """request: never answered. parse: the answer did not fit the adapter. truncated: nor could it, cut off at maxTokens.
-    judge: a judge gave no verdict on it. wrong: a score below 1."""
+    judge: a judge gave no verdict on it. tool: a score below 1 where a tool had no answer. wrong: any other score below 1."""
     took: Took = field(default_factory=Took)
 
 
@@ -157,6 +158,6 @@ def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads:
         outputs = plain_fields(prediction) if hasattr(prediction, "items") else {}
         said = found.get(row.digest) or metric.assess(row.outputs, {}, row.digest)  # where the program itself raised
         failure: FailureClass | None = attempt.failure_of(row.inputs) or ("judge" if said.undecided else None)
-        failure = failure or ("right" if float(score) == 1 else "wrong")
+        failure = failure or ("right" if float(score) == 1 else "tool" if tool_failed(prediction) else "wrong")
         judged.append(Judged(row, float(score), outputs, said.feedback, failure, attempt.took_of(row.inputs)))
     return Arm(tuple(judged))

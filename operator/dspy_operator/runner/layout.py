@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+
+from dspy_operator.api.signature_types import escaped
+
 WIDTH = 120
 
 
@@ -20,3 +24,28 @@ def call(opening: str, arguments: list[str], closing: str, indent: int) -> str:
 def indented(text: str) -> str:
     """Each line that has something in it, by one step."""
     return "\n".join(f"    {line}" if line else "" for line in text.split("\n"))
+
+
+def settled_instructions(text: str) -> str:
+    """The instructions as DSPy keeps them: no white space around, no common indentation, tabs as spaces.
+
+    DSPy reads a signature's instructions through `inspect.cleandoc` each time that it copies the signature. A text that
+    begins with an empty line loses more indentation at the second copy; what this gives changes no more.
+    """
+    return inspect.cleandoc(text.strip())
+
+
+def docstring(text: str) -> str:
+    """A docstring that `inspect.cleandoc` reads back as the text, for every settled text."""
+    several = "\n" in text
+    # A formatter takes white space away at the end of a line, and parts a quote from the closing ones.
+    lines = [_last_escaped(line) if line.endswith(" ") else escaped(line) for line in text.split("\n")]
+    if not several and text.endswith('"'):
+        lines = [_last_escaped(text)]
+    lines = [line.replace('"""', r"\"\"\"") for line in lines]
+    opening = '"""\\' if lines[0].startswith('"') else '"""'
+    return opening + "\n".join(lines) + ('\n"""' if several else '"""')
+
+
+def _last_escaped(text: str) -> str:
+    return f"{escaped(text[:-1])}\\x{ord(text[-1]):02x}"

@@ -13,6 +13,7 @@ from dspy_operator.api.metric import RegexMetric
 from dspy_operator.api.program import ModuleType, RepeatOptions, SingleProgram
 from dspy_operator.api.signature_types import Choice, Scalar, TypeExpr, python_string
 from dspy_operator.runner.layout import WIDTH, call, indented
+from dspy_operator.runner.react_source import react_module
 
 ATTEMPTS = {ModuleType.BEST_OF_N: "best_of_n", ModuleType.REFINE: "refine"}
 CHAIN, COMPARE = "chain", "compare"
@@ -59,6 +60,9 @@ def module_blocks(single: SingleProgram, title: str, inputs: list[str], types: M
         ]
     if single.module_type is ModuleType.MULTI_CHAIN_COMPARISON:
         return [_comparison(single, title, inputs, names)]
+    if single.module is not None and single.module.react is not None:
+        result = call("return self.predict(", [f"{name}={name}" for name in names], ")", 8)
+        return [_class("Program", react_module(title, single.module.react), inputs, result)]
     return [_asks("Program", f"self.predict = dspy.{single.module_type.value}({title})", inputs, names)]
 
 
@@ -70,7 +74,7 @@ def _asks(name: str, member: str, inputs: list[str], names: list[str]) -> str:
 def _class(name: str, members: list[str], inputs: list[str], result: str) -> str:
     """A dspy.Module with a forward()."""
     forward = call("def forward(", ["self", "*", *inputs], ") -> dspy.Prediction:", 4)
-    made = ["def __init__(self) -> None:", "    super().__init__()", *(f"    {member}" for member in members)]
+    made = ["def __init__(self) -> None:", "    super().__init__()", *map(indented, members)]
     lines = [*made, "", forward, indented(result)]
     return f"class {name}(dspy.Module):\n" + indented("\n".join(lines))
 

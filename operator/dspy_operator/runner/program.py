@@ -18,15 +18,27 @@ from pydantic import BaseModel
 from dspy_operator.api.graph import GRAPH
 from dspy_operator.api.object_types import ProgramTypes, program_types
 from dspy_operator.api.objects import Problem
-from dspy_operator.api.program import GraphProgram, ObjectType, Program, Signature, SignatureField
+from dspy_operator.api.program import (
+    GraphProgram,
+    ModuleType,
+    ObjectType,
+    Program,
+    Signature,
+    SignatureField,
+    SingleProgram,
+    Tool,
+)
 from dspy_operator.api.promptprogram import Adapter
+from dspy_operator.api.signature_types import History
 from dspy_operator.contract.canonical import sha256_hex
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner import graph_source
 from dspy_operator.runner.adapter_source import not_for
 from dspy_operator.runner.attempts import make_whole
+from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.module_check import check_module
-from dspy_operator.runner.program_source import NAMES, reads_datetime, settled_instructions
+from dspy_operator.runner.program_source import NAMES, reads_datetime
+from dspy_operator.runner.react_source import ARGUMENT_NAMES, TOOL_NAMES, TYPE_NAMES
 from dspy_operator.runner.values import plain
 
 _SHADOWED = frozenset({"str", "int", "float", "bool", "list", "dict", "dspy"})
@@ -34,6 +46,10 @@ _SHADOWED = frozenset({"str", "int", "float", "bool", "list", "dict", "dspy"})
 _SIGNATURE_OWN = frozenset({"fields", "input_fields", "output_fields", "instructions", "signature"})
 """Attributes of every dspy.Signature class; a field of that name hides them, and DSPy fails."""
 
+_TOOLS = ("spec", "program", "single", "module", "react", "tools")
+_REACT_OWN = frozenset({"trajectory", "reasoning", "next_thought", "next_tool_name", "next_tool_args", "max_iters"})
+"""Fields that dspy.ReAct adds, and the argument that it takes out of its inputs."""
+_UNSAFE = "a run calls its tools again and again, also for answers that nobody reads; write effects: Safe where that changes nothing"
 _MODULE_OWN = frozenset({*dir(dspy.Module), "callbacks", "forward", "history"})
 """Attributes of every dspy.Module."""
 
@@ -81,10 +97,14 @@ def check_program(
         problems += _check_names(program.graph, shadowed)
     if adapter is not None:
         problems += _not_for_adapter(program, known, adapter)
+    taken = NAMES
+    if program.single is not None and program.single.module_type is ModuleType.REACT:
+        problems += _check_react(program.single, known, adapter)
+        taken |= TYPE_NAMES
     told = {problem.path for problem in problems}
     problems += [problem for problem in known.problems if problem.path not in told]
     for name, object_type in sorted((types or {}).items()):
-        if name in NAMES or (name == "Attempt" and program.single is not None and program.single.repeat is not None):
+        if name in taken or (name == "Attempt" and program.single is not None and program.single.repeat is not None):
             problems.append(Problem(("spec", "types", name), f'"{name}" cannot name a type: program.py uses it'))
         for index, member in enumerate(object_type.fields):
             place = ("spec", "types", name, "fields", index, "name")
@@ -151,6 +171,45 @@ def _check_names(graph: GraphProgram, shadowed: Set[str]) -> Iterator[Problem]:
     for name in sorted(graph.output):
         if name.startswith(("_", "dspy_")) or name in {"base", "record"}:
             yield Problem((*GRAPH, "output", name), f'"{name}" cannot be an output: DSPy uses it')
+
+
+def _check_react(single: SingleProgram, known: ProgramTypes, adapter: Adapter | None) -> Iterator[Problem]:
+    """What adapter, fields, tools and arguments of a ReAct cannot be."""
+    if adapter is not None and adapter.type == "XML":
+        message = (
+            "XML is not for a ReAct: it reads the arguments of tools as texts; adapter Chat, JSON or BAML does not"
+        )
+        yield Problem(("spec", "adapter", "type"), message)
+    path: tuple[str | int, ...]
+    for kind, fields in (("inputs", single.signature.inputs), ("outputs", single.signature.outputs)):
+        for index, field in enumerate(fields):
+            path = ("spec", "program", "single", "signature", kind, index)
+            if field.name in _REACT_OWN:
+                yield Problem((*path, "name"), f'"{field.name}" cannot be a field name: DSPy uses it')
+            if isinstance(known.fields.get(field.name), History):
+                yield Problem((*path, "type"), "History is not for a ReAct: its turns have no trajectory")
+    for index, tool in enumerate(single.tools):
+        path = (*_TOOLS, index)
+        if tool.name in TOOL_NAMES:
+            yield Problem((*path, "name"), f'"{tool.name}" cannot be a tool\'s name: program.py uses it')
+        if not tool.description.strip():
+            yield Problem((*path, "description"), "holds only white space")
+        for place, argument in enumerate(tool.arguments or ()):
+            if argument.name in ARGUMENT_NAMES or argument.name.startswith("_"):
+                message = f'"{argument.name}" cannot be an argument\'s name: DSPy or program.py uses it'
+                yield Problem((*path, "arguments", place, "name"), message)
+
+
+def refuse_unsafe_tools(tools: Sequence[Tool]) -> None:
+    """A run asks a tool as often as it needs to, which must change nothing.
+
+    Raises:
+        RunFailed: InvalidProgram with the tool's path.
+    """
+    for index, tool in enumerate(tools):
+        if tool.effects == "Unsafe":
+            place = Problem((*_TOOLS, index, "effects"), f'the tool "{tool.name}" is Unsafe: {_UNSAFE}')
+            raise RunFailed(Reason.INVALID_PROGRAM, place.message, path=place.field)
 
 
 def _check_name(

@@ -8,7 +8,6 @@ revisions shows what changed. An interpreter over the YAML was rejected: MIPROv2
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from dspy_operator.api.program import (
     Signature,
     SignatureField,
     SingleProgram,
+    Tool,
     TypeField,
 )
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
@@ -34,7 +34,6 @@ from dspy_operator.api.signature_types import (
     Object,
     OneOf,
     TypeExpr,
-    escaped,
     python_string,
 )
 from dspy_operator.runner import graph_source
@@ -42,8 +41,11 @@ from dspy_operator.runner.adapter_source import CLASSES, AdapterSource, adapter_
 from dspy_operator.runner.graph_source import BOUNDED, FILLED, RETRIEVED
 from dspy_operator.runner.layout import WIDTH as _WIDTH
 from dspy_operator.runner.layout import call as _call
+from dspy_operator.runner.layout import docstring as _docstring
 from dspy_operator.runner.layout import indented as _indented
+from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.module_source import Needs, module_blocks, needs
+from dspy_operator.runner.react_source import TOOL_CALLS, TOOL_CLASS, has_long_descriptions, tool_function, tool_list
 
 _LONG_TYPE = 72
 """A longer type gets a name of its own above the class; a field's line is then never broken before its arguments."""
@@ -51,15 +53,6 @@ _LONG_TYPE = 72
 _SPELLED = {"date": "datetime.date", "datetime": "datetime.datetime", "Image": "dspy.Image", "History": "dspy.History"}
 NAMES = CLASSES | {"Any", "BaseModel", "ConfigDict", "Field", "Path", "Program", "TypeAdapter"}
 """What program.py calls something itself, and a named type cannot be called."""
-
-
-def settled_instructions(text: str) -> str:
-    """The instructions as DSPy keeps them: no white space around, no common indentation, tabs as spaces.
-
-    DSPy reads a signature's instructions through `inspect.cleandoc` each time that it copies the signature. A text that
-    begins with an empty line loses more indentation at the second copy; what this gives changes no more.
-    """
-    return inspect.cleandoc(text.strip())
 
 
 def reads_datetime(types: ProgramTypes) -> bool:
@@ -100,6 +93,7 @@ def program_source(
             fills=FILLED in shape.blocks,
             has_arguments=any(_arguments(field) for each in (types or {}).values() for field in each.fields),
             needed=needed,
+            tools=program.tools,
         ),
         *itertools.chain.from_iterable(
             [*texts.aliases(name), _object_class(name, (types or {})[name].fields, texts)] for name in known.objects
@@ -108,6 +102,7 @@ def program_source(
         *([written.definition] if written.definition else []),
         f'ADAPTER = {written.call}\nREQUEST = {_request(request)}\nSTATE = Path(__file__).with_name("program.json")',
         *([shape.typed] if _has_typed(known) else []),
+        *([TOOL_CALLS] if program.tools else []),
         _functions(known, outputs),
     ]
     return _join(blocks)
@@ -130,12 +125,13 @@ def _single(name: str, single: SingleProgram, known: ProgramTypes) -> _Shape:
     title = "".join(part.capitalize() for part in name.split("-")) + "Signature"
     while title in known.objects:
         title += "_"
-    signature, texts = single.signature, _Types(known, known.fields)
-    blocks = [
-        *texts.aliases(),
-        _signature_class(title, signature, texts.of),
-        *module_blocks(single, title, [texts.parameter(field.name) for field in signature.inputs], known.fields),
-    ]
+    arguments = {f"{tool}.{name}": type_ for tool, types in known.tools.items() for name, type_ in types.items()}
+    signature, texts = single.signature, _Types(known, {**known.fields, **arguments})
+    blocks = [*texts.aliases(), _signature_class(title, signature, texts.of)]
+    for tool in single.tools:
+        blocks += [*texts.aliases(tool.name), tool_function(tool, texts.parameter)]
+    blocks += [TOOL_CLASS, tool_list(single.tools)] if single.tools else []
+    blocks += module_blocks(single, title, [texts.parameter(field.name) for field in signature.inputs], known.fields)
     answers = [known.fields[field.name] for field in signature.outputs]
     return _Shape(texts, answers, blocks, _TYPED.format(title=title))
 
@@ -261,12 +257,16 @@ def _imports(
     fills: bool,
     has_arguments: bool,
     needed: Needs,
+    tools: Sequence[Tool],
 ) -> str:
-    typing_names = ["Any"] * bool(adapter.definition or repeats or fills or _has_typed(types) or needed.reward)
+    typing_names = ["Any"] * bool(adapter.definition or repeats or fills or _has_typed(types) or needed.reward or tools)
     typing_names += ["Literal"] * texts.use_literal
     lines = ["import argparse"]
     lines += ["import datetime"] if reads_datetime(types) else []
-    lines += ["import json", *["import logging"] * repeats, "import os", *["import urllib.request"] * retrieves]
+    lines += ["import inspect"] if has_long_descriptions(tools) else []
+    lines += ["import json", *["import logging"] * repeats, "import os"]
+    lines += ["import urllib.error"] if tools else []
+    lines += ["import urllib.request"] if tools or retrieves else []
     lines += ["from pathlib import Path"]
     lines += [f"from typing import {', '.join(typing_names)}"] if typing_names else []
     lines += ["", "import dspy", *(["import re2"] if needed.reward else []), *adapter.imports]
@@ -275,7 +275,8 @@ def _imports(
     pydantic_names += ["TypeAdapter"] if "TypeAdapter" in adapter.definition else []
     lines += [f"from pydantic import {', '.join(pydantic_names)}"] if pydantic_names else []
     jsonable = needed.jsonable or any(_holds(type_, Moment) for type_ in outputs)
-    lines += ["from pydantic_core import to_jsonable_python"] if jsonable else []
+    core_names = ["to_json"] * bool(tools) + ["to_jsonable_python"] * jsonable
+    lines += [f"from pydantic_core import {', '.join(core_names)}"] if core_names else []
     return "\n".join(lines)
 
 
@@ -295,7 +296,7 @@ class _Types:
             owner, _, name = field.rpartition(".")
             assigned = "Field(" if owner in types.objects else "dspy.OutputField("
             if len(text) > _LONG_TYPE or len(f"    {name}: {text} = {assigned}") > _WIDTH:
-                alias = (owner + "".join(part.capitalize() for part in name.split("_")))[:24] + "Type"
+                alias = ("".join(part[:1].upper() + part[1:] for part in f"{owner}_{name}".split("_")))[:24] + "Type"
                 while alias in self.named.values() or alias in types.objects or alias in NAMES:
                     alias += "_"
                 self.named[field] = alias
@@ -306,8 +307,8 @@ class _Types:
         return self.named.get(field) or self._parsed[field].render(_SPELLED)
 
     def parameter(self, field: str) -> str:
-        """How `forward` declares it."""
-        return f"{field}: {self.of(field)}{' = None' * self.nullable(field)}"
+        """How `forward`, or a tool's function, declares it."""
+        return f"{field.rpartition('.')[2]}: {self.of(field)}{' = None' * self.nullable(field)}"
 
     def nullable(self, field: str) -> bool:
         """Whether the field may be left out."""
@@ -377,22 +378,6 @@ def _signature_class(title: str, signature: Signature, type_of: Callable[[str], 
     fields += [_field("Output", field, type_of) for field in signature.outputs]
     docstring = _docstring(settled_instructions(signature.instructions))
     return f"class {title}(dspy.Signature):\n{_indented(docstring)}\n\n{_indented(chr(10).join(fields))}"
-
-
-def _docstring(text: str) -> str:
-    """A docstring that `inspect.cleandoc` reads back as the text, for every settled text."""
-    several = "\n" in text
-    # A formatter takes white space away at the end of a line, and parts a quote from the closing ones.
-    lines = [_last_escaped(line) if line.endswith(" ") else escaped(line) for line in text.split("\n")]
-    if not several and text.endswith('"'):
-        lines = [_last_escaped(text)]
-    lines = [line.replace('"""', r"\"\"\"") for line in lines]
-    opening = '"""\\' if lines[0].startswith('"') else '"""'
-    return opening + "\n".join(lines) + ('\n"""' if several else '"""')
-
-
-def _last_escaped(text: str) -> str:
-    return f"{escaped(text[:-1])}\\x{ord(text[-1]):02x}"
 
 
 def _field(kind: str, field: SignatureField, type_of: Callable[[str], str]) -> str:

@@ -22,6 +22,7 @@ from dspy_operator.api.graph import Graph
 from dspy_operator.api.program import SingleProgram
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.runner import graph_prompts
+from dspy_operator.runner.react_prompts import react_stand_ins, react_wiring
 from dspy_operator.runner.values import for_dspy, plain
 from dspy_operator.runner.wiring import completed, hidden, steps
 
@@ -113,11 +114,13 @@ def prompts_document(
         single: a program of type Single; None where its module asks once, with one predictor.
     """
     kind = adapter_spec.type if adapter_spec else "Chat"
-    wiring, rules = steps(single, module, request) if graph is None else ([], {})
+    tools = single.tools if single is not None else ()
+    wiring, rules = steps(single, module, request) if graph is None and not tools else ([], {})
     asked: dict[str, tuple[dspy.Predict, dict[str, str]]] = {
         name: (predictor, {}) for name, predictor in module.named_predictors()
     }
     asked |= hidden(single, module) if single is not None else {}
+    wiring += [react_wiring(module.predict, adapter, list(asked), tools)] if tools else []
     document: dict[str, Any] = {
         "format": FORMAT,
         **({"wiring": wiring} if graph is None else graph_prompts.wiring(graph, list(asked))),
@@ -131,10 +134,12 @@ def prompts_document(
         return {**document, "vectors": None, "note": "dataset.exportRows is false: no vectors, since they copy rows"}
     if graph is not None:
         return {**document, **graph_prompts.walked(module, graph, vectors_rows, step_answers(adapter))}
+    given, told = react_stand_ins(adapter) if tools else ({}, {})
     vectors = []
     for name, (predictor, _) in asked.items():
         whole = (completed(single, *row, REASONING) for row in vectors_rows)
-        made = [vector for row in whole if (vector := _vector(name, predictor, adapter, *row))]
+        rows = (({**inputs, **given}, {**told, **outputs}) for inputs, outputs in whole)
+        made = [vector for row in rows if (vector := _vector(name, predictor, adapter, *row))]
         vectors += made[:VECTORS]
     if not vectors:
         return {**document, "vectors": None, "note": "no row labels every output: no vectors"}

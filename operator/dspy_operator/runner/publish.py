@@ -122,6 +122,7 @@ def report_document(
         "dataset",
         "usage",
         "usageByRole",
+        "tools",
         "resolved",
         "seconds",
     )

@@ -1,0 +1,127 @@
+"""The parts of `program.py` that a ReAct has more than other modules: its tools, and how they are called.
+
+A tool is a typed function, which DSPy reads for what it tells the model. All of them call through `call_tool`, which a run
+replaces by its own: one that retries, and writes down what was answered (runner/tools.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dspy_operator.api.program import ReActOptions, Tool
+from dspy_operator.api.signature_types import python_string
+from dspy_operator.contract.calls import REACT_MAX_ITERS
+from dspy_operator.runner.layout import WIDTH, call, docstring, indented, settled_instructions
+
+TOOL_NAMES = frozenset(
+    {
+        "argparse",
+        "bool",
+        "call_tool",
+        "datetime",
+        "dict",
+        "dspy",
+        "float",
+        "inspect",
+        "int",
+        "isinstance",
+        "json",
+        "list",
+    }
+    | {"load", "main", "os", "post", "print", "str", "super", "to_json", "to_jsonable_python", "typed", "urllib"}
+)
+"""What program.py calls something itself, and a tool cannot be called."""
+ARGUMENT_NAMES = frozenset({"self", "instance", "call_tool"})
+"""What DSPy, or the tool's function, calls something itself, and an argument cannot be called."""
+TYPE_NAMES = frozenset({"Tool", "NoRedirect"})
+"""What the program of a ReAct calls something itself, and a named type cannot be called."""
+
+TOOL_CLASS = """\
+class Tool(dspy.Tool):
+    \"""A tool whose errors the model reads in a line: DSPy shows it a traceback, with paths of this machine.\"""
+
+    def __call__(self, **arguments: Any) -> Any:
+        try:
+            return super().__call__(**arguments)
+        except Exception as error:
+            return f"Execution error in {self.name}: {error}\""""
+
+TOOL_CALLS = """\
+def call_tool(name: str, url: str, arguments: dict[str, Any]) -> str:
+    \"""What the tool at a URL answers to its arguments.
+
+    The headers that it wants are files: $TOOL_HEADERS is a folder with one for each tool, with a file for each header.
+    \"""
+    folder = Path(os.environ.get("TOOL_HEADERS", "tool-headers"), name)
+    headers = {file.name: file.read_text(encoding="ascii").strip() for file in folder.glob("[!.]*")}
+    return post(url, arguments, headers, timeout=30)
+
+
+def post(url: str, arguments: dict[str, Any], headers: dict[str, str], timeout: float) -> str:
+    \"""Send the arguments as JSON; what comes back is JSON of at most 1 MB: a text, or anything else as text.\"""
+    request = urllib.request.Request(url, to_json(arguments), {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.build_opener(NoRedirect).open(request, timeout=timeout) as response:
+            answer = json.loads(response.read(1_000_000))
+    except urllib.error.HTTPError as error:
+        error.msg = f"{error.msg} {error.read(500).decode(errors='replace')}".strip()
+        raise
+    return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    \"""Goes nowhere else: the headers are for this URL.\"""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None"""
+
+
+def tool_function(tool: Tool, parameter: Callable[[str], str]) -> str:
+    """A tool as a function with types and a docstring.
+
+    Args:
+        tool: as written.
+        parameter: `tool.argument` -> how a function declares it.
+    """
+    names = [argument.name for argument in tool.arguments or ()]
+    parameters = [parameter(f"{tool.name}.{name}") for name in names]
+    opening = call(f"def {tool.name}(", ["*", *parameters] if parameters else [], ") -> str:", 0)
+    sent = call("{", [f'"{name}": {name}' for name in names], "}", 9)
+    asked = call("return call_tool(", [f'"{tool.name}"', python_string(tool.http.url), sent], ")", 4)
+    return f"{opening}\n{indented(docstring(settled_instructions(tool.description)))}\n{indented(asked)}"
+
+
+def has_long_descriptions(tools: Sequence[Tool]) -> bool:
+    """Whether a docstring has several lines: Python keeps their indentation, and the model would read it."""
+    return any("\n" in settled_instructions(tool.description) for tool in tools)
+
+
+def tool_list(tools: Sequence[Tool]) -> str:
+    """The tools with what each argument is for, in the order in which the model reads them."""
+    return call("TOOLS = [", [_tool(tool) for tool in tools], "]", WIDTH)
+
+
+def _tool(tool: Tool) -> str:
+    parts = [tool.name]
+    if has_long_descriptions([tool]):
+        parts.append(f"desc=inspect.getdoc({tool.name})")
+    told = [
+        f'"{argument.name}": {python_string(argument.description)}'
+        for argument in tool.arguments or ()
+        if argument.description is not None
+    ]
+    if told:
+        parts.append(call("arg_desc={", told, "}", 9))
+    return call("Tool(", parts, ")", 5)
+
+
+def react_module(title: str, options: ReActOptions) -> list[str]:
+    """The lines that make the module, in `Program.__init__`.
+
+    `finish` is DSPy's own tool, which some models call with arguments.
+    """
+    arguments = [title, "tools=TOOLS", f"max_iters={options.max_iters or REACT_MAX_ITERS}"]
+    return [
+        call("self.predict = dspy.ReAct(", arguments, ")", 8),
+        'self.predict.tools["finish"] = Tool(lambda: "Completed.", name="finish")',
+    ]
