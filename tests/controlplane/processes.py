@@ -92,6 +92,21 @@ class ControlPlane:
             check=False,
         )
 
+    def serves_what_was_applied(self) -> None:
+        """Wait until every CustomResourceDefinition is served.
+
+        Raises:
+            AssertionError: with kubectl's words, after a minute.
+        """
+        end = time.monotonic() + 60
+        while True:
+            waited = self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+            if waited.returncode == 0:
+                return
+            # kubectl fails where a definition is so new that it has no status yet
+            assert "accessor error" in waited.stderr and time.monotonic() < end, waited.stderr
+            time.sleep(0.1)
+
 
 @contextlib.contextmanager
 def running() -> Iterator[ControlPlane]:
