@@ -24,8 +24,9 @@ RANDOM_SEARCH = {
     "type": "BootstrapFewShotWithRandomSearch",
     "bootstrapFewShotWithRandomSearch": {"maxBootstrappedDemos": 3, "maxLabeledDemos": 4, "numCandidatePrograms": 20},
 }
+LABELED = {"type": "LabeledFewShot", "labeledFewShot": {"k": 4}}
 WANTING = {
-    "LabeledFewShot": Case({"type": "LabeledFewShot", "labeledFewShot": {"k": 4}}, dev=160),
+    "LabeledFewShot": Case(LABELED, dev=160),
     "BootstrapFewShot": Case({"type": "BootstrapFewShot", "bootstrapFewShot": {"maxBootstrappedDemos": 4}}, dev=160),
     "MIPROv2": Case(MIPRO, dev=16),
     "GEPA": Case(GEPA),
@@ -33,7 +34,7 @@ WANTING = {
     "COPRO": Case({"type": "COPRO", "copro": {"breadth": 6, "depth": 5}}, dev=14),
     "InferRules": Case({"type": "InferRules", "inferRules": {"maxLabeledDemos": 4, "numCandidates": 24}}),
     "SIMBA": Case({"type": "SIMBA", "simba": {"bsize": 6, "numCandidates": 3, "maxSteps": 10}}),
-    "Stages": Case({"type": "Stages", "stages": {"stages": [{"type": "BootstrapFewShot"}, GEPA]}}),
+    "Stages": Case({"type": "Stages", "stages": {"stages": [LABELED, RANDOM_SEARCH]}}),
 }
 """Explicit counts that want more than 300 calls, with 12 test rows."""
 EXACT = {"MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferRules", "SIMBA", "Stages"}
