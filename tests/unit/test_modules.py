@@ -69,8 +69,16 @@ def text_of(answer: dict[str, Any] | None, adapter: dspy.Adapter) -> str:
         return "What do you mean?"
     if isinstance(adapter, dspy.JSONAdapter):
         return json.dumps(answer)
+    if isinstance(adapter, dspy.XMLAdapter):
+        return "".join(f"<{name}>{in_xml(value)}</{name}>" for name, value in answer.items())
     written = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in answer.items()}
     return "".join(f"[[ ## {name} ## ]]\n{value}\n\n" for name, value in written.items())
+
+
+def in_xml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "".join(f'<entry key="{name}">{each}</entry>' for name, each in value.items())
+    return f"\n{value}\n"
 
 
 def advice(**said: str) -> dict[str, Any]:
@@ -101,7 +109,13 @@ SCRIPTS: dict[str, tuple[dict[str, Any], list[Any], Any]] = {
 }  # fmt: skip
 
 
-ADAPTERS = [pytest.param(CHAT, id="Chat"), pytest.param(SCHEMA, id="constrained"), pytest.param(WORDS, id="JSON")]
+ADAPTERS = [
+    pytest.param(CHAT, id="Chat"),
+    pytest.param(SCHEMA, id="constrained"),
+    pytest.param(WORDS, id="JSON"),
+    pytest.param({"type": "XML"}, id="XML"),
+    pytest.param({"type": "BAML", "constrained": "Required"}, id="BAML"),
+]
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)

@@ -221,7 +221,10 @@ class RepeatOptions(ApiModel):
     reward: Reward = spec_field(INPUT, "How good an answer is.")
     threshold: DecimalString = spec_field(INPUT, 'The score, above "0" to "1", at which no further attempt is made.')
     fail_count: Annotated[int, Field(ge=1, le=64)] | None = spec_field(
-        INPUT, "Attempts that may fail before the call does; unset means as many as there are.", default=None
+        INPUT,
+        "DSPy's fail_count, for each call anew: an attempt that cannot be read ends the call where its number, from 0, is above "
+        "this less the failures before it. Unset means as many as there are attempts.",
+        default=None,
     )
 
     @model_validator(mode="after")
