@@ -161,7 +161,7 @@ def memory(_: int) -> None:
     """The most that a process has held after 10,000 calls of an evaluation; and when all of them come from the journal."""
     _head("", "calls", "MiB at the most", "processor, ms a call")
     for who in ("hand", "ours"):
-        with placed("Evaluate", 1, parts=(2500, 2500, 5000), latency=0) as (place, server):
+        with placed("Evaluate", 1, parts=(10, 10, 10_000), latency=0) as (place, server):
             took = finished(place.start(who), place)
             sent = int(server.counts()["requests"])
             _row("by hand" if who == "hand" else "ours", sent, took.rss, f"{1000 * took.cpu / sent:.1f}")
