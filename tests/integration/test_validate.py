@@ -233,7 +233,8 @@ def test_an_annotation_is_one_line_whatever_is_in_it() -> None:
 def test_the_examples_are_valid(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     folders = [
-        f"examples/{name}" for name in ("sentiment", "sentiment-constrained", "sentiment-miprov2", "invoice-lines")
+        f"examples/{name}"
+        for name in ("sentiment", "sentiment-constrained", "sentiment-miprov2", "sentiment-graph", "invoice-lines")
     ]
     done = subprocess.run(
         [sys.executable, "-m", "dspy_operator.cli.main", "validate", *folders, "-o", tmp_path, "--format", "json"],
