@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from dspy_operator.api.program import Program, Signature
 from dspy_operator.contract.digests import revision_digest
 from dspy_operator.contract.documents import Result
 from dspy_operator.contract.names import KEY_REVISION
@@ -58,12 +59,17 @@ def improved(spec: RunSpec) -> Revision:
 
 
 def _revision(spec: RunSpec, *, addition: str) -> Revision:
-    assert spec.program.program.single is not None
-    signature = spec.program.program.single.signature
+    program = spec.program.program
+    signature = program.single.signature if program.single is not None else _first_signature(program)
     instructions = signature.instructions + addition
     program_json = {"predict": {"signature": {"instructions": instructions}}, "metadata": {"dependency_versions": {}}}
     prompts = {"messages": [{"role": "system", "content": instructions}], "fields": signature.document()}
     return Revision(f"INSTRUCTIONS = {instructions!r}\n", _text(program_json), _text(prompts))
+
+
+def _first_signature(program: Program) -> Signature:
+    assert program.graph is not None
+    return next(node.predict.signature for _, node in sorted(program.graph.nodes.items()) if node.predict is not None)
 
 
 def _text(document: dict[str, Any]) -> str:

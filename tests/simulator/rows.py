@@ -98,8 +98,7 @@ def _divided(digests: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _check_metric(spec: RunSpec) -> None:
-    assert spec.program.program.single is not None
-    outputs = [field.name for field in spec.program.program.single.signature.outputs]
+    outputs = spec.program.program.output_names
     metric = spec.program.metric
     for member, options in (("exactMatch", metric.exact_match), ("f1", metric.f1)):
         for index, name in enumerate((options.fields if options else None) or ()):
