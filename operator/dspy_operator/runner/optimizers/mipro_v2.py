@@ -108,7 +108,7 @@ class MIPROv2:
             auto=None,
             num_candidates=counts["num_fewshot_candidates"],
             num_threads=setup.threads,
-            max_errors=counts["max_errors"] or NEVER,
+            max_errors=counts.get("max_errors") or NEVER,
             seed=setup.seed,
             init_temperature=float(options.value("init_temperature")),
             track_stats=False,
