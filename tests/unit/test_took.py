@@ -9,19 +9,19 @@ from dspy_operator.runner.took import MOST_PROGRAMS, Point, Took, distribution, 
 
 
 def a_point(program: str, score: float, tokens: int, answers: int = 1) -> Point:
-    return Point(program, score, Took(answers, tokens, 0, 0.5), answers)
+    return Point(program, score, Took(answers, tokens, 0, 500), answers)
 
 
 def test_percentiles_are_values_that_some_answer_had() -> None:
-    told = distribution([Took(1, 100 * number, number, number / 10) for number in range(1, 11)])
+    told = distribution([Took(1, 100 * number, number, 100 * number) for number in range(1, 11)])
     assert told["answers"] == 10
     assert told["inputTokens"] == {"mean": 550, "p50": 500, "p90": 900, "p99": 1000, "max": 1000}
     assert told["seconds"] == {"mean": 0.55, "p50": 0.5, "p90": 0.9, "p99": 1.0, "max": 1.0}
-    assert distribution([Took(2, 7, 3, 0.25)])["calls"] == {"mean": 2, "p50": 2, "p90": 2, "p99": 2, "max": 2}
+    assert distribution([Took(2, 7, 3, 250)])["calls"] == {"mean": 2, "p50": 2, "p90": 2, "p99": 2, "max": 2}
 
 
 def test_what_one_answer_took_is_the_difference_of_two_totals() -> None:
-    one, two = Took(1, 10, 2, 0.5), Took(3, 30, 6, 1.5)
+    one, two = Took(1, 10, 2, 500), Took(3, 30, 6, 1500)
     assert (one + two) - one == two
     assert two.tokens == 36
 

@@ -526,7 +526,7 @@ class Ledger:
 
     def _serve(self, engine: RoleEngine, tokens: Tokens, seconds: float) -> None:
         if engine.role == "task":
-            self._here.took = self.taken() + Took(1, tokens.input, tokens.output, seconds)
+            self._here.took = self.taken() + Took(1, tokens.input, tokens.output, round(1000 * seconds))
         if engine.role != "prompt":
             self._served.calls += 1
             self._served.add(tokens, price(tokens, engine.endpoint.pricing))

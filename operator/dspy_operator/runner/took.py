@@ -19,8 +19,10 @@ class Took:
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    seconds: float = 0.0
-    """From request to answer, one call after the other; without waiting for a slot, and without attempts that failed."""
+    milliseconds: int = 0
+    """From request to answer, one call after the other; without waiting for a slot, and without attempts that failed.
+
+    Whole, so that a sum is the same in whatever order threads add."""
 
     @property
     def tokens(self) -> int:
@@ -32,7 +34,7 @@ class Took:
             self.calls + other.calls,
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
-            self.seconds + other.seconds,
+            self.milliseconds + other.milliseconds,
         )
 
     def __sub__(self, other: Took) -> Took:
@@ -40,7 +42,7 @@ class Took:
             self.calls - other.calls,
             self.input_tokens - other.input_tokens,
             self.output_tokens - other.output_tokens,
-            self.seconds - other.seconds,
+            self.milliseconds - other.milliseconds,
         )
 
     def document(self) -> dict[str, Any]:
@@ -49,7 +51,7 @@ class Took:
             "calls": self.calls,
             "inputTokens": self.input_tokens,
             "outputTokens": self.output_tokens,
-            "seconds": round(self.seconds, 3),
+            "seconds": self.milliseconds / 1000,
         }
 
 
@@ -120,7 +122,7 @@ def programs_document(points: Sequence[Point], arms: Mapping[str, str]) -> dict[
                 "program": point.program,
                 "score": round(point.score, 4),
                 "tokens": round(point.tokens, 2),
-                "seconds": round(point.took.seconds / point.rows, 3),
+                "seconds": round(point.took.milliseconds / point.rows / 1000, 3),
                 "front": point.program in on_front,
                 **(
                     {"arms": named}
