@@ -81,11 +81,12 @@ def test_an_optimizer_runs_a_graph_and_its_run_verifies_without_the_network(tmp_
     with search_server() as search, workplace(tmp_path, a_case(SMALL[optimizer], search)) as place:
         done = place.run()
         assert done.code == 0, done.stderr
-        assert set(search.asked.values()) == {1} and len(search.asked) == 18  # each row once, in all of the run
+        rows = 7 if optimizer == "Evaluate" else 18  # the test rows, and one of dev to begin with
+        assert set(search.asked.values()) == {1} and len(search.asked) == rows  # once each, in all of the run
         counts = place.server.counts()
         assert counts["requests"] == done.result["usage"]["calls"]
         assert done.result["usage"]["failed"] == 0
-        if optimizer != "GEPA":  # of its 60 metric calls half repeat what was asked before
+        if optimizer not in ("GEPA", "COPRO", "SIMBA"):  # here they propose and sample the same again, which replays
             assert counts["requests"] / 2 <= done.result["estimate"]["calls"] <= 2 * counts["requests"]
         scores = done.result["scores"]
         assert scores["candidate"]["unreadable"] == scores["candidate"]["failed"] == 0
@@ -93,7 +94,7 @@ def test_an_optimizer_runs_a_graph_and_its_run_verifies_without_the_network(tmp_
         assert verified.code == 0, verified.stderr
         assert not (tmp_path / "attempts").exists()
         assert place.server.counts()["requests"] == counts["requests"]
-        assert search.asked.total() == 18
+        assert search.asked.total() == rows
 
 
 @pytest.mark.parametrize("optimizer", KILLED)
