@@ -208,6 +208,17 @@ ROWS = (
         recovers=lambda cluster: cluster.edit("fast", repeats=1),
     ),
     Row(
+        RunReason.BUDGET_TOO_SMALL,
+        _refused(
+            {"budget.calls": 82}, setup=lambda cluster: a_program_is(cluster, changes={"adapter": {"type": "Auto"}})
+        ),
+        ("Accepted", "False"),
+        "spec.budget.calls: 83 calls are needed (judgement 80: 40 test rows x 2 programs; preflight 3), given 82",
+        "Rejected",
+        stalled=True,
+        recovers=lambda cluster: cluster.edit("fast", budget={"calls": 83}),
+    ),
+    Row(
         RunReason.PRICING_MISSING,
         _refused({"budget": {"cost": "4.00"}}),
         ("Accepted", "False"),
