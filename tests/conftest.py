@@ -1,8 +1,12 @@
-"""The order of all tests, and whose processes coverage measures."""
+"""The order of all tests, whose processes coverage measures, and that no example is judged by its time."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

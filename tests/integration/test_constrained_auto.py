@@ -85,7 +85,7 @@ def test_a_schema_that_the_endpoint_does_not_take_is_found_before_it_is_relied_o
         assert done.code == 0, done.stderr
         found = done.result["resolved"]["adapter"]
         assert found["constrained"] == "Disabled"
-        assert found["why"].startswith("fake refuses the program's schema: ")
+        assert found["why"].startswith("default/fake refuses the program's schema: ")
         assert done.result["usage"]["calls"] == 2 + TEST + 1
 
 

@@ -48,9 +48,10 @@ class Labelled(Case):
 
 
 def judged(place: Workplace) -> list[dict[str, Any]]:
-    """The lines of examples.jsonl.zst."""
+    """The lines of examples.jsonl.zst, of the test rows."""
     packed = (place.run_folder / "examples.jsonl.zst").read_bytes()
-    return [json.loads(line) for line in zstandard.decompress(packed).decode().splitlines()]
+    lines = [json.loads(line) for line in zstandard.decompress(packed).decode().splitlines()]
+    return [line for line in lines if line["split"] == "test"]
 
 
 def feedback_told(place: Workplace) -> list[list[str]]:

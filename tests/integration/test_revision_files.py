@@ -283,13 +283,14 @@ def test_a_page_without_dspy_builds_the_same_messages_and_reads_the_same_answer(
 
 
 def test_the_reader_of_prompts_json_is_short_and_needs_no_package() -> None:
-    _docstring, *code = ast.parse(CONFORMANCE.read_text()).body
+    # The last part compares with the vectors: nobody else has to.
+    _docstring, *code, _main = ast.parse(CONFORMANCE.read_text()).body
     lines = {node.lineno for part in code for node in ast.walk(part) if isinstance(node, (ast.stmt, ast.ExceptHandler))}
-    assert len(lines) <= 66
+    assert len(lines) <= 63
     of_xml = {"escaped", "element", "tree", "elements"}
     xml = [part for part in code if isinstance(part, ast.FunctionDef) and part.name in of_xml]
     others = lines - {node.lineno for part in xml for node in ast.walk(part) if isinstance(node, ast.stmt)}
-    assert len(others) <= 38
+    assert len(others) <= 35
     assert [ast.unparse(part) for part in code if isinstance(part, (ast.Import, ast.ImportFrom))] == [
         "import json",
         "import re",

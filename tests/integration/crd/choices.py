@@ -41,6 +41,8 @@ _WITH: dict[tuple[str, str], Document] = {
     ("LabelRequirement", "In"): {"values": ["a"]},
     ("LabelRequirement", "NotIn"): {"values": ["a"]},
     ("Toleration", "Equal"): {"key": "a"},
+    ("JudgeMetric", "Median"): {"votes": 3},
+    ("JudgeMetric", "Mean"): {"votes": 3},
 }
 """What a choice needs beside it."""
 _INSIDE: dict[tuple[str, str], Document] = {
