@@ -413,7 +413,7 @@ class Ledger:
                 engine.epoch, was_sent=key in self._unanswered, nearest=lambda: self._nearest(document)
             )
             if document.get("config", {}).get("temperature") == 0.0 and (other := self._others.get(key)) is not None:
-                return self._borrow(engine, key, request, other)
+                return self._borrow(engine, key, other)
             self._in_flight[key] = engine.role
         try:
             return self._send(engine, request, document, key)
@@ -513,7 +513,7 @@ class Ledger:
             if asked_for:  # not a probe: another try needs none, and must derive the same sizes
                 self._serve(engine, tokens, entry["seconds"])
 
-    def _borrow(self, engine: RoleEngine, key: str, request: lm15.Request, other: Mapping[str, Any]) -> lm15.Response:
+    def _borrow(self, engine: RoleEngine, key: str, other: Mapping[str, Any]) -> lm15.Response:
         """What another run paid for, written down as this run's own: a resume does not need the other journal."""
         entry = {**other, "role": engine.role, "t": round(self.seconds, 3), "borrowed": True}
         entry = {name: value for name, value in entry.items() if name not in ("kind", "crc")}

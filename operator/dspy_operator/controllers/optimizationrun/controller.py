@@ -116,7 +116,7 @@ class OptimizationRunController:
             endpoints=endpoints,
             account=account,
             children=children,
-            channel=_channel(key, children),
+            channel=_child(children, "ConfigMap", names.run_channel(key.name)),
             answer=self._grants.answer(key),
             revisions={digest: name for name, digest in revisions.items()},
             revision_digests=revisions,
@@ -172,23 +172,18 @@ def _endpoint(name: str, world: World) -> EndpointSeen | None:
     return EndpointSeen(typed, body)
 
 
-def _channel(key: Key, children: Iterable[Body]) -> Body | None:
-    name = names.run_channel(key.name)
-    return next((of for of in children if of["kind"] == "ConfigMap" and of["metadata"]["name"] == name), None)
+def _child(children: Iterable[Body], kind: str, name: str) -> Body | None:
+    return next((of for of in children if (of["kind"], of["metadata"]["name"]) == (kind, name)), None)
 
 
 def _journals(namespace: str, run: OptimizationRun, world: World) -> dict[str, str]:
     """Run that `answersFrom` names -> the claim of its journal."""
     found = {}
     for name in run.spec.answers_from.runs if run.spec.answers_from else ():
-        claim = names.run_journal(name)
-        for child in world.children(Key("OptimizationRun", namespace, name)):
-            metadata = child["metadata"]
-            if (child["kind"], metadata["name"]) == (
-                "PersistentVolumeClaim",
-                claim,
-            ) and "deletionTimestamp" not in metadata:
-                found[name] = claim
+        children = world.children(Key("OptimizationRun", namespace, name))
+        claim = _child(children, "PersistentVolumeClaim", names.run_journal(name))
+        if claim is not None and "deletionTimestamp" not in claim["metadata"]:
+            found[name] = names.run_journal(name)
     return found
 
 
