@@ -36,7 +36,10 @@ print(json.dumps({
 
 
 def program(folder: Path, text: str) -> str:
-    (folder / "program.py").write_text(text, encoding="utf-8")
+    """One that may be running already is left as it is: a process could read it half written."""
+    path = folder / "program.py"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
     return "program"
 
 
