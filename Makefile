@@ -33,7 +33,7 @@ e2e: setup ## the end-to-end tests alone: a cluster, the operator, its pods, DSP
 	@$(RUN)/python -m pytest e2e/tests -v
 
 test-long: setup ## the acceptance counts in full: hundreds of kill points and faults; resumable, results in build/acceptance
-	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration tests/fuzz -q -n $(WORKERS)
+	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration tests/fuzz tests/controlplane -q -n $(WORKERS)
 	$(RUN)/python -m tests.perf.gate_simulation
 
 demo: setup ## the main job for real: a cluster, the operator, a small model, a judged result; 21 minutes the first time, then 12 to 25

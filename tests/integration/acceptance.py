@@ -40,27 +40,32 @@ class Point:
     optimizer: str
     seed: int
     phase: str
+    program: str = "Predict"
 
     @property
     def id(self) -> str:
         """For test ids and results."""
-        return f"{self.optimizer}-{self.phase}-seed{self.seed}"
+        program = "" if self.program == "Predict" else f"-{self.program}"
+        return f"{self.optimizer}{program}-{self.phase}-seed{self.seed}"
 
     def draw(self) -> random.Random:
         """The point's own random numbers."""
         return random.Random(f"{self.optimizer}/{self.seed}")
 
 
-def points(optimizers: Sequence[str]) -> list[Any]:
-    """The points to run now, as parameters: all, or for each optimizer one of the calls, one of judging, one of publishing."""
+def points(optimizers: Sequence[str], programs: Sequence[str]) -> list[Any]:
+    """The points to run now, as parameters: all, or for each optimizer one of its calls and a later one, of one program.
+
+    The programs go round with the seeds, and in the slice with the optimizers.
+    """
     chosen: list[Point] = []
-    for optimizer in optimizers:
-        every = [Point(optimizer, seed, phase) for seed, phase in enumerate(PHASES)]
+    for number, optimizer in enumerate(optimizers):
+        every = [Point(optimizer, seed, phase, programs[seed % len(programs)]) for seed, phase in enumerate(PHASES)]
         if not LONG:
-            draw = random.Random(f"slice/{optimizer}")
+            draw, program = random.Random(f"slice/{optimizer}"), programs[number % len(programs)]
             every = [
-                draw.choice([point for point in every if point.phase == phase])
-                for phase in ("optimize", "judge", "publish")
+                draw.choice([point for point in every if point.phase in phases and point.program == program])
+                for phases in (("optimize",), ("judge", "publish"))
             ]
         chosen += every
     return [pytest.param(point, id=point.id) for point in chosen]
@@ -203,6 +208,7 @@ def record(name: str, point: Point, **seen: Any) -> None:
         "point": point.id,
         "seed": point.seed,
         "optimizer": point.optimizer,
+        "program": point.program,
         "phase": point.phase,
         **seen,
         "passed": True,

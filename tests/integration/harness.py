@@ -54,6 +54,23 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     },
 }
 """One of each, with counts that end by themselves after 60 to 200 calls."""
+SMALL: dict[str, dict[str, Any]] = {
+    **OPTIMIZERS,
+    "BootstrapFewShotWithRandomSearch": {
+        "type": "BootstrapFewShotWithRandomSearch",
+        "bootstrapFewShotWithRandomSearch": {
+            "maxBootstrappedDemos": 2,
+            "maxLabeledDemos": 2,
+            "numCandidatePrograms": 2,
+        },
+    },
+    "MIPROv2": {"type": "MIPROv2", "miproV2": {"numCandidates": 3, "numTrials": 3, "minibatch": False}},
+    "GEPA": {"type": "GEPA", "gepa": {"maxMetricCalls": 50}},
+    "COPRO": {"type": "COPRO", "copro": {"breadth": 2, "depth": 1}},
+    "InferRules": {"type": "InferRules", "inferRules": {"maxBootstrappedDemos": 2, "numCandidates": 2, "numRules": 2}},
+    "SIMBA": {"type": "SIMBA", "simba": {"bsize": 4, "numCandidates": 2, "maxSteps": 2}},
+}
+"""The same, smaller: for programs whose row costs several calls."""
 SKILL = {"base": 0.4, "per_demo": 0.06, "instructions": 0.3, "max": 0.95}
 """The counting server's model: better with demonstrations, better or worse with other instructions."""
 

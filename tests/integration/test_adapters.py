@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.graph import graph_case
 from tests.integration.harness import OPTIMIZERS, Case, workplace
-from tests.integration.test_graph import a_case as a_graph
 from tests.integration.test_revision_files import BAML, BAML_SCHEMA, XML, conforms
 from tests.integration.test_rich_types import Orders, seen
 
@@ -76,7 +76,7 @@ def test_an_unreadable_answer_is_of_class_parse_and_asked_once(tmp_path: Any, ad
     ],
 )
 def test_every_step_of_a_graph_is_asked_in_it(tmp_path: Any, adapter: dict[str, str], want: str) -> None:
-    case = a_graph(OPTIMIZERS["Evaluate"], dev=2, test=4)
+    case = graph_case(OPTIMIZERS["Evaluate"], dev=2, test=4)
     case.program = {**case.program, "adapter": adapter}
     with workplace(tmp_path, case) as place:
         done = place.run()

@@ -13,8 +13,8 @@ import zstandard
 
 from dspy_operator.contract.evidence import Example, Report
 from tests.integration.acceptance import LONG
+from tests.integration.graph import graph_case
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, ended, merged, start_cli, workplace
-from tests.integration.test_graph import a_case as graph_case
 
 
 def examples(place: Workplace) -> list[dict[str, Any]]:

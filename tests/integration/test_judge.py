@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.counting_server import CountingServer
-from tests.integration.harness import OPTIMIZERS, Case, Workplace, workplace
+from tests.integration.graded import RUBRIC, Graded
+from tests.integration.harness import OPTIMIZERS, Workplace, workplace
 from tests.integration.test_metrics import feedback_told, judged
 
-RUBRIC = {"instructions": "Is the label the right one for the text?"}
-JUDGED = {"type": "Judge", "judge": RUBRIC}
 ASKS_A_JUDGE = "You grade an answer"
-PRICES = {"currency": "USD", "input": "3", "output": "15"}
-
-
-@dataclass
-class Graded(Case):
-    """A program whose metric is a judge; with `judge` an endpoint of its own plays it."""
-
-    metric: Mapping[str, Any] = field(default_factory=lambda: JUDGED)
-    judge: Mapping[str, Any] | None = None
-    """The run's `endpoints.judge`."""
-
-    def objects(self) -> list[dict[str, Any]]:
-        made = super().objects()
-        made[2]["spec"]["metric"] = dict(self.metric)
-        if self.judge is not None:
-            made[3]["spec"]["endpoints"] = {"judge": dict(self.judge)}
-            spec = {**made[1]["spec"], "pricing": PRICES}
-            made.append({**made[1], "metadata": {"name": "grader"}, "spec": spec})
-        return made
 
 
 def asked_of_judges(server: CountingServer) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,17 @@ from tests.integration.acceptance import (
     passed_before,
     points,
     record,
-    reference,
     resumed_to_the_same,
     unanswered,
     uninterrupted,
 )
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, intruder, workplace
+from tests.integration.programs import PROGRAMS, case_of, whole_of
+from tests.integration.search_server import SearchServer, search_server
+from tests.integration.tool_server import ToolServer, tool_server
 
 pytestmark = pytest.mark.unmeasured
 
-KILLED = (
-    "BootstrapFewShot",
-    "MIPROv2",
-    "GEPA",
-    "BootstrapFewShotWithRandomSearch",
-    "COPRO",
-    "InferRules",
-    "SIMBA",
-    "Stages",
-)
 THREADS = 8
 START_SECONDS = 120
 """Until a process has started and come to its point; generous, the machine may be busy."""
@@ -52,17 +45,32 @@ MOMENTS = (
 """Of publishing: the answer that it waits for, and each rename."""
 
 
+@pytest.fixture(scope="module")
+def tools() -> Iterator[ToolServer]:
+    """One for all runs of a process: its URL is a part of the program."""
+    with tool_server() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def search() -> Iterator[SearchServer]:
+    """Likewise."""
+    with search_server() as serving:
+        yield serving
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", points(KILLED))
+@pytest.mark.parametrize("point", points(tuple(OPTIMIZERS), PROGRAMS))
 def test_a_killed_run_resumes_to_the_same_revision(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, point: Point
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, point: Point, tools: ToolServer, search: SearchServer
 ) -> None:
     if passed_before("kill", point):
         print(f"{point.id}: on record as passed")
         return
-    whole = reference(tmp_path_factory.getbasetemp(), point.optimizer)
+    whole = whole_of(tmp_path_factory.getbasetemp(), point.program, point.optimizer, tools, search)
     started_at = time.monotonic()
-    case = Case(OPTIMIZERS[point.optimizer], concurrency=THREADS)
+    case = case_of(point.program, point.optimizer, tools, search)
+    case.concurrency = THREADS
     with workplace(tmp_path, case) as place:
         where = (kill_publishing if point.phase == "publish" else kill_at_a_call)(place, point, whole)
         place.server.wait_until(lambda counts: counts["in_flight"] == 0)
@@ -106,10 +114,8 @@ AGAIN = {
         {"type": "SIMBA", "simba": {"bsize": 8, "numCandidates": 2, "maxSteps": 4, "maxDemos": 2}},
         module="ChainOfThought",
     ),
-    "COPRO sampled": Case(OPTIMIZERS["COPRO"], program={"target": {"request": {"temperature": "0.7"}}}),
-    "GEPA sampled": Case(OPTIMIZERS["GEPA"], program={"target": {"request": {"temperature": "0.7"}}}),
 }
-"""Ways of the optimizers that the points do not go: rollouts, reasoning, minibatches, dropped candidates, a task model that samples."""
+"""Ways of the optimizers that the points do not go: rollouts, reasoning, minibatches, dropped candidates."""
 
 
 @pytest.mark.timeout(600)
@@ -155,7 +161,8 @@ def test_counts_fitted_to_the_budget_are_the_same_after_a_kill_in_the_baseline(
 def kill_at_a_call(place: Workplace, point: Point, whole: Reference) -> str:
     """SIGKILL when a request of the phase arrives: half of the points at once, half when all threads wait for answers."""
     draw = point.draw()
-    ordinal = draw.choice(whole.ordinals(point.phase))
+    # Evaluate asks nothing between the baseline and the judgement.
+    ordinal = draw.choice(whole.ordinals(point.phase) or range(1, whole.requests + 1))
     settled = draw.random() < 0.5
     kill_at_ordinal(place, ordinal, settled=settled)
     return f"request {ordinal} of {whole.requests}, {'when all wait' if settled else 'as it arrives'}"
@@ -163,7 +170,7 @@ def kill_at_a_call(place: Workplace, point: Point, whole: Reference) -> str:
 
 def kill_publishing(place: Workplace, point: Point, whole: Reference) -> str:
     """SIGKILL when the last answer is out, or just before one of publishing's renames."""
-    turn = point.seed + 4 * KILLED.index(point.optimizer)
+    turn = point.seed + 4 * list(OPTIMIZERS).index(point.optimizer)
     moment = MOMENTS[turn % len(MOMENTS)]
     if moment == MOMENTS[0]:
         process = place.start()

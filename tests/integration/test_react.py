@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.integration.acceptance import LONG, revision_files
-from tests.integration.harness import OPTIMIZERS, Case, Workplace, intruder, workplace
+from tests.integration.harness import SMALL, Case, Workplace, intruder, workplace
 from tests.integration.react import react, react_case, react_workplace
 from tests.integration.test_kill import THREADS, kill_at_ordinal, killed, until
 from tests.integration.tool_server import Asked, Said, ToolServer, tool_server
@@ -27,23 +27,6 @@ from tests.integration.tool_server import Asked, Said, ToolServer, tool_server
 pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
 
 CONFORMANCE = Path(__file__).with_name("conformance.py")
-SMALL: dict[str, dict[str, Any]] = {
-    **OPTIMIZERS,
-    "BootstrapFewShotWithRandomSearch": {
-        "type": "BootstrapFewShotWithRandomSearch",
-        "bootstrapFewShotWithRandomSearch": {
-            "maxBootstrappedDemos": 2,
-            "maxLabeledDemos": 2,
-            "numCandidatePrograms": 2,
-        },
-    },
-    "MIPROv2": {"type": "MIPROv2", "miproV2": {"numCandidates": 3, "numTrials": 3, "minibatch": False}},
-    "GEPA": {"type": "GEPA", "gepa": {"maxMetricCalls": 50}},
-    "COPRO": {"type": "COPRO", "copro": {"breadth": 2, "depth": 1}},
-    "InferRules": {"type": "InferRules", "inferRules": {"maxBootstrappedDemos": 2, "numCandidates": 2, "numRules": 2}},
-    "SIMBA": {"type": "SIMBA", "simba": {"bsize": 4, "numCandidates": 2, "maxSteps": 2}},
-}
-"""Of each optimizer a small run: a row of a ReAct costs several calls."""
 NORMAL = ("BootstrapFewShot", "SIMBA")
 ROWS: dict[str, Any] = {"dev": 12, "test": 6}
 
