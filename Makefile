@@ -9,7 +9,6 @@ export DSPY_OPERATOR_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dspy-operat
 # uv, where `scripts/setup` had to install it.
 export PATH := $(DSPY_OPERATOR_CACHE)/uv/bin:$(PATH)
 RUN := .venv/bin
-WORKERS ?= 2
 
 .PHONY: help setup check test e2e test-long demo demo-local images load cluster cluster-test clean distclean
 
@@ -24,7 +23,7 @@ check: setup ## format, lint, types, layers, unit tests: seconds
 	$(RUN)/ruff check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports
-	$(RUN)/python -m pytest tests/unit -q -n $(WORKERS)
+	$(RUN)/python -m pytest tests/unit -q -n $(or $(WORKERS),auto)
 
 test: setup ## everything: checks, all tests with coverage, end to end in a cluster; acceptance counts as a seeded slice
 	@scripts/test
@@ -33,7 +32,7 @@ e2e: setup ## the end-to-end tests alone: a cluster, the operator, its pods, DSP
 	@$(RUN)/python -m pytest e2e/tests -v
 
 test-long: setup ## the acceptance counts in full: hundreds of kill points and faults; resumable, results in build/acceptance
-	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration tests/fuzz tests/controlplane -q -n $(WORKERS)
+	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration tests/fuzz tests/controlplane -q -n $(or $(WORKERS),auto)
 	$(RUN)/python -m tests.perf.gate_simulation
 
 demo: setup ## the main job for real: a cluster, the operator, a small model, a judged result; 21 minutes the first time, then 12 to 25

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -10,13 +13,20 @@ settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that need more than the usual time-out come first, the longest at the front: none is still at it at the end alone."""
+    """Those that need more than the usual time-out come first, the longest at the front: none is still at it at the end alone.
+
+    A folder's tests stay together, since they may share a control plane.
+    """
 
     def seconds(item: pytest.Item) -> float:
         mark = item.get_closest_marker("timeout")
         return float(mark.args[0]) if mark is not None and mark.args else 0.0
 
-    items.sort(key=seconds, reverse=True)
+    longest: defaultdict[Path, float] = defaultdict(float)
+    for item in items:
+        longest[item.path.parent] = max(longest[item.path.parent], seconds(item))
+    folders = list(longest)
+    items.sort(key=lambda item: (-longest[item.path.parent], folders.index(item.path.parent), -seconds(item)))
 
 
 @pytest.fixture(autouse=True)

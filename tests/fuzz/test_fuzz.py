@@ -25,11 +25,8 @@ from tests.fuzz.lives import PRICES, lived
 from tests.fuzz.objects import an_object, schemas
 from tests.fuzz.refusals import pathless_causes
 from tests.integration.acceptance import LONG, RESULTS, source_digest
-from tests.integration.crd.conftest import cluster, control_plane
 from tests.integration.crd.rule_cases import cases
 from tests.unit.written import endpoint, program, run
-
-__all__ = ["cluster", "control_plane"]
 
 SEEDS = json.loads((Path(__file__).parent / "seeds.json").read_text("utf-8"))
 """kind -> seeds that once found something."""

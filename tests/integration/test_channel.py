@@ -18,14 +18,14 @@ from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner.channel import ConfigMapChannel
 from dspy_operator.runner.hurry import Hurry
 from dspy_operator.runner.pod import Pod
-from tests.controlplane.fixture import control_plane
+from tests.controlplane.fixture import control_plane_of_a_module
 from tests.controlplane.processes import ControlPlane
 from tests.integration.acceptance import REVISION, ROOT, reference
 from tests.integration.api_proxy import ApiProxy, Relay
 from tests.integration.harness import OPTIMIZERS, Case
 from tests.integration.pod import IMAGE, PodPlace, mounted, pod_place
 
-__all__ = ["control_plane"]
+__all__ = ["control_plane_of_a_module"]
 
 THREADS = 8
 EXIT_SECONDS = 2.0

@@ -12,7 +12,7 @@ __all__ = ["control_plane"]
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(control_plane: ControlPlane) -> ControlPlane:
     """An API server that knows our kinds."""
     made = control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))

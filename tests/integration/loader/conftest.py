@@ -32,7 +32,7 @@ def weights() -> Weights:
     return fetch(ModelName.SMOLLM)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _registry(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     models = {weights.model.served_as: weights.path}
     with a_registry(models, tmp_path_factory.mktemp("registry") / "log") as registry:

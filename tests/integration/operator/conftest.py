@@ -22,14 +22,14 @@ __all__ = ["control_plane"]
 _count = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installed(control_plane: ControlPlane) -> ControlPlane:
     """CRDs and access rules are there."""
     install(control_plane)
     return control_plane
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _simulator(installed: ControlPlane) -> Iterator[Simulator]:
     with Simulator(installed) as running:
         yield running
@@ -43,7 +43,7 @@ def simulator(_simulator: Simulator) -> Iterator[Simulator]:
     assert not _simulator.problems, "\n".join(_simulator.problems)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _operator(installed: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     operator = an_operator(installed, tmp_path_factory.mktemp("operator"))
     operator.start()
@@ -79,7 +79,7 @@ class Spaces:
         return space
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def slow(installed: ControlPlane, _simulator: Simulator, _operator: Operator) -> Iterator[Mapping[str, Future[None]]]:
     """Mistakes that wait for a clock, all at once and from the start, so that their waiting costs the others nothing.
 

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.integration.crd.conftest import cluster, control_plane
+
+__all__ = ["cluster", "control_plane"]
