@@ -23,6 +23,8 @@ from tests.integration.acceptance import (
 from tests.integration.harness import OPTIMIZERS, Case, Ended, Workplace, ended, intruder, workplace
 from tests.integration.test_kill import THREADS, until
 
+pytestmark = pytest.mark.unmeasured
+
 EXIT_SECONDS = 2.0
 """From the signal to the end of the process, as the issue asks."""
 
