@@ -52,6 +52,12 @@ class Mistake:
     arguments: tuple[str, ...] = ()
 
 
+def coded(config_map: str, key: str, entrypoint: str) -> dict[str, Any]:
+    """A metric of one's own, in a ConfigMap."""
+    code = {"configMap": {"name": config_map, "key": key}, "entrypoint": entrypoint}
+    return {"type": "Code", "code": code}
+
+
 A_GRAPH = {
     "inputs": [{"name": "text", "type": "str"}],
     "nodes": {
@@ -92,6 +98,34 @@ MISTAKES = {
         'ConfigMap rows has no key "rows.jsonl" (keys: data.jsonl)',
         "key: rows.jsonl",
         {"program": {"dataset": {"source": {"type": "ConfigMap", "configMap": {"name": "rows", "key": "rows.jsonl"}}}}},
+    ),
+    "the ConfigMap of the metric's code is absent": Mistake(
+        40,
+        "CodeNotFound",
+        "spec.metric.code.configMap.name",
+        "ConfigMap default/code does not exist (there are: rows)",
+        "name: code",
+        {"program": {"metric": coded("code", "metric.py", "metric:score")}},
+    ),
+    "its code has no such key": Mistake(
+        40,
+        "CodeNotFound",
+        "spec.metric.code.configMap.key",
+        'ConfigMap rows has no key "metric.py" (keys: data.jsonl)',
+        "key: metric.py",
+        {"program": {"metric": coded("rows", "metric.py", "metric:score")}},
+    ),
+    "the module of an image is not here": Mistake(
+        40,
+        "CodeNotFound",
+        "spec.metric.code.entrypoint",
+        'image me/code:1: there is no module "a_module_of_an_image" where the runner runs',
+        "entrypoint:",
+        {
+            "program": {
+                "metric": {"type": "Code", "code": {"image": "me/code:1", "entrypoint": "a_module_of_an_image:score"}}
+            }
+        },
     ),
     "a mapped column is absent": Mistake(
         41,

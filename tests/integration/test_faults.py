@@ -7,7 +7,7 @@ the run came. `make test` runs a slice of the cells, `make test-long` all; each 
 from __future__ import annotations
 
 import json
-import math
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,6 @@ from dspy_operator.contract.documents import Progress, Result
 from dspy_operator.contract.runspec import Control, RunSpec
 from dspy_operator.runner import prepare
 from dspy_operator.runner.flow import Run
-from dspy_operator.runner.metric import MetricFunction, ScoredMetric
 from dspy_operator.runner.rows import Row
 from tests.integration.acceptance import (
     LONG,
@@ -34,6 +33,7 @@ from tests.integration.acceptance import (
     reference,
     source_digest,
 )
+from tests.integration.coded import Coded
 from tests.integration.harness import OPTIMIZERS, Case, Ended, Workplace, workplace
 
 SEED = 7
@@ -408,55 +408,45 @@ def test_a_server_that_reports_no_usage(
         note(point, place, done, started_at, first_exit=done.code)
 
 
-# A metric that is code. The API has none yet, so it is put in the place of the program's own.
+# A metric that is code.
 
 
-def after(labels: int, then: Any) -> MetricFunction:
-    """A metric that scores the labels which are checked first, and then does something else."""
-    calls = 0
-
-    def score(gold: Mapping[str, object], predicted: Mapping[str, object]) -> object:
-        nonlocal calls
-        calls += 1
-        if calls <= labels:
-            return 1.0
-        if isinstance(then, Exception):
-            raise then
-        return then
-
-    return score
+def a_function(*lines: str) -> str:
+    """metric.py with these lines as the function's body; `calls` counts."""
+    head = ["calls = 0", "", "", "def score(example, prediction, trace=None):", "    global calls", "    calls += 1"]
+    return "\n".join([*head, *(f"    {line}" for line in lines), ""])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
-    ("gives", "says"),
+    ("then", "says"),
     [
-        pytest.param(math.nan, "the metric gave nan", id="NaN"),
-        pytest.param(None, "the metric gave null", id="None"),
-        pytest.param(ZeroDivisionError("by zero"), "the metric raised ZeroDivisionError: by zero", id="raises"),
+        pytest.param("return float('nan')", "score gave NaN, not a number from 0 to 1", id="NaN"),
+        pytest.param("return None", "score gave null, not a number from 0 to 1", id="None"),
+        pytest.param(
+            "return 1 / 0", "metric.py, line 8, in score raised ZeroDivisionError: division by zero", id="raises"
+        ),
+        pytest.param("return 1.5", "score gave 1.5, not a number from 0 to 1", id="above 1"),
     ],
 )
 @pytest.mark.parametrize(("labels", "most"), [pytest.param(0, 0, id="on labels"), pytest.param(3, 1, id="on answers")])
 def test_a_broken_metric_ends_the_run_before_the_fourth_call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, gives: Any, says: str, labels: int, most: int
+    tmp_path: Path, optimizer: str, then: str, says: str, labels: int, most: int
 ) -> None:
-    result, requests = run_with_metric(tmp_path, monkeypatch, optimizer, after(labels, gives))
-    assert (result.exit, result.reason) == (42, "InvalidMetric")
-    assert says in result.message
+    """It scores the labels, which are checked first, and then does something else."""
+    source = a_function(f"if calls <= {labels}: return 1.0", then)
+    result, requests = run_with_metric(tmp_path, optimizer, source)
+    assert (result.exit, result.reason, result.path) == (42, "InvalidMetric", "spec.metric.code")
+    assert re.match(rf"data\.jsonl:\d+: {re.escape(says)}", result.message), result.message
     assert requests == most
     assert marks(tmp_path / "out" / "run") == ([], {})
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_metric_that_breaks_on_wrong_answers_alone_ends_the_run_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
-) -> None:
+def test_a_metric_that_breaks_on_wrong_answers_alone_ends_the_run_too(tmp_path: Path, optimizer: str) -> None:
     """The first set of rows that it scores has a wrong answer; no set is marked."""
-
-    def score(gold: Mapping[str, object], predicted: Mapping[str, object]) -> object:
-        return 1.0 if gold == predicted else math.nan
-
-    result, requests = run_with_metric(tmp_path, monkeypatch, optimizer, score)
+    source = a_function("return 1.0 if example.label == prediction.label else float('nan')")
+    result, requests = run_with_metric(tmp_path, optimizer, source)
     assert (result.exit, result.reason) == (42, "InvalidMetric")
     assert requests <= (12 if optimizer in SCORED_ON_VALIDATION else 24) + 1
     assert marks(tmp_path / "out" / "run") == ([], {})
@@ -471,16 +461,9 @@ class Silent:
         return None
 
 
-def run_with_metric(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, function: MetricFunction
-) -> tuple[Result, int]:
+def run_with_metric(folder: Path, optimizer: str, source: str) -> tuple[Result, int]:
     """A run in this process with a metric of its own, and the requests that it sent."""
-
-    def metric(spec: Any, outputs: Any, **known: Any) -> ScoredMetric:
-        return ScoredMetric(spec, outputs, function, **known)
-
-    monkeypatch.setattr(prepare, "ScoredMetric", metric)
-    case = a_case(optimizer)
+    case = Coded(OPTIMIZERS[optimizer], concurrency=THREADS, timeout="60s", source=source)
     with workplace(folder, case, latency_ms=3) as place:
         local = prepare_run(Options([place.manifests], place.out, endpoints={"fake": place.server.url}))
         result = Run(local.spec, local.control, Silent()).execute()

@@ -234,7 +234,10 @@ def test_the_examples_are_valid(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     folders = [
         f"examples/{name}"
-        for name in ("sentiment", "sentiment-constrained", "sentiment-miprov2", "sentiment-graph", "invoice-lines")
+        for name in (
+            *("sentiment", "sentiment-constrained", "sentiment-miprov2", "sentiment-graph", "invoice-lines"),
+            "invoice-metric",
+        )
     ]
     done = subprocess.run(
         [sys.executable, "-m", "dspy_operator.cli.main", "validate", *folders, "-o", tmp_path, "--format", "json"],

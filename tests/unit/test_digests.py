@@ -41,6 +41,7 @@ def of_program(
     metric: dict[str, Any] | None = None,
     request: dict[str, Any] | None = None,
     types: dict[str, Any] | None = None,
+    code: dict[str, str] | None = None,
 ) -> str:
     document = json.loads(json.dumps(program))
     if module is not None:
@@ -51,6 +52,7 @@ def of_program(
         Metric.model_validate(metric or {"type": "ExactMatch"}),
         SamplingRequest.model_validate(request) if request is not None else None,
         {name: ObjectType.model_validate(fields) for name, fields in types.items()} if types else None,
+        code or {},
     )
 
 
@@ -337,3 +339,15 @@ def test_each_file_of_a_revision_counts_and_where_it_ends_counts_too() -> None:
 
 def test_a_short_digest_is_its_first_8_hex_digits() -> None:
     assert short("v1:1f2e3d4c5b6a") == short("1f2e3d4c5b6a") == "1f2e3d4c"
+
+
+def test_what_code_says_counts_and_not_which_configmap_has_it() -> None:
+    def of(name: str, sha256: str, entrypoint: str = "metric:score") -> str:
+        code = {"configMap": {"name": name, "key": "metric.py"}, "entrypoint": entrypoint}
+        return of_program(metric={"type": "Code", "code": code}, code={"spec.metric.code": sha256})
+
+    assert of("a", "sha256:1") == of("b", "sha256:1")
+    assert len({of("a", "sha256:1"), of("a", "sha256:2"), of("a", "sha256:1", "metric:other")}) == 3
+    assert of_program(code={"spec.metric.code": "sha256:1"}) == of_program(), (
+        "what the program does not name is nothing"
+    )

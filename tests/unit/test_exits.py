@@ -14,7 +14,7 @@ from dspy_operator.runner.stop import RunStop
 
 TABLE = {
     0: {"Completed", "StoppedEarly", "GoalReached"},
-    40: {"InvalidProgram"},
+    40: {"InvalidProgram", "CodeNotFound"},
     41: {"InvalidDataset", "DatasetNotFound", "SplitEmpty", "RevisionTooLarge"},
     42: {"InvalidMetric"},
     43: {"BudgetTooSmall", "PricingMissing"},

@@ -25,6 +25,7 @@ REACHED_BY: Mapping[Reason, str] = {
     Reason.INVALID_PROGRAM: MISTAKE,
     Reason.INVALID_DATASET: MISTAKE,
     Reason.DATASET_NOT_FOUND: MISTAKE,
+    Reason.CODE_NOT_FOUND: MISTAKE,
     Reason.SPLIT_EMPTY: MISTAKE,
     Reason.REVISION_TOO_LARGE: "unit/test_channel.py::test_a_larger_revision_is_a_failure_that_says_what_to_cut",
     Reason.INVALID_METRIC: "integration/test_faults.py::test_a_broken_metric_ends_the_run_before_the_fourth_call",

@@ -1,7 +1,7 @@
 """The metric: what counts as right, what GEPA is told, and that nothing but a score ever comes out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -19,18 +19,26 @@ from dspy_operator.api.metric import Metric
 from dspy_operator.api.signature_types import ListOf, Member, Moment, Object, OneOf, Scalar, TypeExpr
 from dspy_operator.contract.canonical import row_digest
 from dspy_operator.contract.exits import Exit, Reason, RunFailed
-from dspy_operator.runner.metric import MetricFunction, ScoredMetric, check_metric
+from dspy_operator.runner.code import Function
+from dspy_operator.runner.metric import ScoredMetric, check_metric
 from dspy_operator.runner.rows import Row
 from dspy_operator.runner.stop import RunStop
+
+CODE = "spec.metric.code"
 
 
 def a_metric(
     type: str = "ExactMatch",
     outputs: tuple[str, ...] = ("label",),
-    function: MetricFunction | None = None,
+    function: Callable[..., Any] | None = None,
     **more: Any,
 ) -> ScoredMetric:
-    return ScoredMetric(Metric.model_validate({"type": type, **more}), outputs, function)
+    """Of a type, or a function of one's own."""
+    if function is None:
+        return ScoredMetric(Metric.model_validate({"type": type, **more}), outputs)
+    spec = {"type": "Code", "code": {"image": "a", "entrypoint": "metric:score"}, **more}
+    code = {CODE: Function(CODE, function, "score", __file__, "")}
+    return ScoredMetric(Metric.model_validate(spec), outputs, code=code)
 
 
 def a_row(line: int = 1, label: str = "billing") -> Row:
@@ -197,7 +205,7 @@ def test_a_field_that_is_no_output_is_refused_with_its_path(spec: dict[str, Any]
 )
 def test_an_answer_without_a_field_scores_0(predicted: object) -> None:
     gold = dspy.Example(ticket="no invoice", label="billing", urgent=True).with_inputs("ticket")
-    never = a_metric(outputs=("label", "urgent"), function=lambda gold, predicted: 1 / 0)
+    never = a_metric(outputs=("label", "urgent"), function=lambda example, prediction: 1 / 0)
     assert a_metric(outputs=("label", "urgent")).for_dspy(gold, predicted) == 0
     assert never.for_dspy(gold, predicted) == 0
     feedback = a_metric(outputs=("label", "urgent")).for_gepa(gold, predicted).feedback
@@ -209,62 +217,147 @@ def test_an_answer_without_a_field_scores_0(predicted: object) -> None:
     [
         pytest.param(0.25, 0.25, id="a float"),
         pytest.param(True, 1.0, id="a bool"),
-        pytest.param(7, 1.0, id="above 1"),
-        pytest.param(-0.5, 0.0, id="below 0"),
+        pytest.param(0, 0.0, id="an int"),
         pytest.param(np.float32(0.5), 0.5, id="numpy's"),
         pytest.param(Fraction(1, 4), 0.25, id="a fraction"),
+        pytest.param(dspy.Prediction(score=0.5), 0.5, id="a prediction with a score"),
+        pytest.param({"score": 0.5, "feedback": "so"}, 0.5, id="a mapping with one"),
     ],
 )
-def test_a_number_is_clamped_to_0_and_1(value: object, want: float) -> None:
-    score = a_metric(function=lambda gold, predicted: value).score({"label": "a"}, {"label": "b"})
+def test_what_a_function_gives_is_the_score(value: object, want: float) -> None:
+    score = a_metric(function=lambda example, prediction, trace=None: value).score({"label": "a"}, {"label": "b"})
     assert (score, type(score)) == (want, float)
 
 
-def raising(gold: Mapping[str, object], predicted: Mapping[str, object]) -> object:
+def raising(example: Any, prediction: Any, trace: Any = None) -> float:
     raise KeyError("lable")
 
 
+def leaving(example: Any, prediction: Any, trace: Any = None) -> float:
+    raise SystemExit(3)
+
+
+def misspelt(example: Any, prediction: Any, trace: Any = None) -> float:
+    return float(example.lable == prediction.label)
+
+
+def gives(value: object) -> Callable[..., object]:
+    return lambda example, prediction, trace=None: value
+
+
+_NOT = "not a number from 0 to 1, a bool, or dspy.Prediction(score=, feedback=)"
 BROKEN = [
-    pytest.param(lambda gold, predicted: math.nan, "the metric gave nan, not a number from 0 to 1", id="NaN"),
-    pytest.param(lambda gold, predicted: math.inf, "the metric gave inf, not a number from 0 to 1", id="infinity"),
-    pytest.param(lambda gold, predicted: None, "the metric gave null, not a number from 0 to 1", id="None"),
-    pytest.param(lambda gold, predicted: "1", 'the metric gave "1", not a number from 0 to 1', id="a text"),
-    pytest.param(lambda gold, predicted: Decimal(1), 'the metric gave "1", not a number from 0 to 1', id="a Decimal"),
-    pytest.param(raising, "the metric raised KeyError: 'lable'", id="an exception"),
-    pytest.param(lambda gold: 1, "the metric raised TypeError: ", id="another arity"),
+    pytest.param(gives(math.nan), f"score gave NaN, {_NOT}", id="NaN"),
+    pytest.param(gives(math.inf), f"score gave Infinity, {_NOT}", id="infinity"),
+    pytest.param(gives(None), f"score gave null, {_NOT}", id="None"),
+    pytest.param(gives("1"), f'score gave "1", {_NOT}', id="a text"),
+    pytest.param(gives(Decimal(1)), f'score gave "1", {_NOT}', id="a Decimal"),
+    pytest.param(gives(1.01), f"score gave 1.01, {_NOT}", id="above 1: not clamped"),
+    pytest.param(gives(-0.5), f"score gave -0.5, {_NOT}", id="below 0: not clamped"),
+    pytest.param(gives(dspy.Prediction(feedback="so")), "score gave a prediction without a score", id="no score"),
+    pytest.param(gives({"score": math.nan}), f"score gave NaN, {_NOT}", id="a prediction with NaN"),
+    pytest.param(gives({"score": 1, "feedback": 5}), "score gave feedback that is no text (5)", id="feedback of 5"),
+    pytest.param(raising, "test_metric.py, line {raising}, in raising raised KeyError: 'lable'", id="an exception"),
+    pytest.param(leaving, "test_metric.py, line {leaving}, in leaving raised SystemExit: 3", id="an exit"),
+    pytest.param(
+        misspelt, "test_metric.py, line {misspelt}, in misspelt raised AttributeError", id="a field of another name"
+    ),
 ]
 
 
+def at(says: str) -> str:
+    """With the lines of the functions above."""
+    functions = {function.__name__: function.__code__.co_firstlineno + 1 for function in (raising, leaving, misspelt)}
+    return says.format(**functions) if "{" in says else says
+
+
 @pytest.mark.parametrize(("function", "says"), BROKEN)
-def test_what_is_no_score_ends_the_run_where_no_optimizer_can_swallow_it(function: MetricFunction, says: str) -> None:
+def test_what_is_no_score_ends_the_run_where_no_optimizer_can_swallow_it(
+    function: Callable[..., Any], says: str
+) -> None:
     metric = a_metric(function=function)
     example = dspy.Example(ticket="x", label="billing").with_inputs("ticket")
     for call in (metric.for_dspy, metric.for_threshold, metric.for_gepa):
         with pytest.raises(RunStop) as stopped:
             call(example, dspy.Prediction(label="bug"))
         assert not isinstance(stopped.value, Exception)
-        assert (stopped.value.reason, stopped.value.path) == (Reason.INVALID_METRIC, "spec.metric")
-        assert stopped.value.message.startswith(says)
+        assert (stopped.value.reason, stopped.value.path) == (Reason.INVALID_METRIC, CODE)
+        assert stopped.value.message.startswith(at(says))
 
 
 @pytest.mark.parametrize(("function", "says"), BROKEN)
-def test_the_check_names_the_line_before_any_call_is_made(function: MetricFunction, says: str) -> None:
+def test_the_check_names_the_line_before_any_call_is_made(function: Callable[..., Any], says: str) -> None:
+    row = Row(4, row_digest({"ticket": "no", "label": "bug"}), inputs={"ticket": "no"}, outputs={"label": "bug"})
+    metric = a_metric(function=function)
+    metric.place_of = {row.digest: row.place}.get
     with pytest.raises(RunFailed) as failed:
-        check_metric(a_metric(function=function), [a_row(line=4)])
-    assert (failed.value.reason, failed.value.path) == (Reason.INVALID_METRIC, "spec.metric")
-    assert failed.value.message.startswith(f"line 4: {says}")
+        check_metric(metric, [row])
+    assert (failed.value.reason, failed.value.path) == (Reason.INVALID_METRIC, CODE)
+    assert failed.value.message.startswith(f"line 4: {at(says)}")
 
 
 def test_the_check_asks_for_numbers_of_three_rows_and_not_for_ones() -> None:
     asked: list[object] = []
 
-    def half(gold: Mapping[str, object], predicted: Mapping[str, object]) -> float:
-        asked.append(gold)
-        assert gold == predicted
+    def half(example: Any, prediction: Any, trace: Any = None) -> float:
+        asked.append(example)
+        assert example.labels() == dspy.Example(prediction.toDict())
+        assert trace is None
         return 0.5
 
     check_metric(a_metric(function=half), [a_row(line) for line in range(1, 10)])
     assert len(asked) == 3
+
+
+def test_a_function_has_the_inputs_and_copies_of_what_it_may_change() -> None:
+    def greedy(example: Any, prediction: Any) -> float:
+        prediction.label.append("x")
+        return float(example.inputs().toDict() == {"ticket": "no invoice"})
+
+    predicted: dict[str, object] = {"label": ["a"]}
+    assert a_metric(function=greedy).score({"ticket": "no invoice", "label": ["a"]}, predicted) == 1
+    assert predicted == {"label": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("function", "want"),
+    [
+        pytest.param(lambda example, prediction: 1, 1, id="two arguments"),
+        pytest.param(lambda example, prediction, trace: trace is None, 1, id="three"),
+        pytest.param(lambda gold, pred, trace, name, pred_trace: pred_trace is None, 1, id="five, as GEPA's"),
+        pytest.param(dspy.evaluate.answer_exact_match, 0, id="a metric of DSPy"),
+    ],
+)
+def test_a_function_is_called_as_it_was_written(function: Callable[..., Any], want: float) -> None:
+    metric = a_metric(outputs=("answer",), function=function)
+    assert metric.score({"answer": "a"}, {"answer": "b"}) == want
+
+
+async def waiting(example: Any, prediction: Any, trace: Any = None) -> float:
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        pytest.param(
+            lambda gold: 1, "cannot be called as a metric: (example, prediction, trace=None)", id="one argument"
+        ),
+        pytest.param(waiting, "is async: a metric is a plain function", id="async"),
+    ],
+)
+def test_a_function_that_is_no_metric_is_refused_before_any_row(function: Callable[..., Any], says: str) -> None:
+    with pytest.raises(RunFailed) as failed:
+        a_metric(function=function)
+    assert (failed.value.reason, failed.value.path) == (Reason.INVALID_METRIC, f"{CODE}.entrypoint")
+    assert says in failed.value.message
+
+
+def test_a_functions_own_feedback_is_what_gepa_reads_also_of_a_right_answer() -> None:
+    metric = a_metric(function=gives(dspy.Prediction(score=1.0, feedback="shorter next time")))
+    assert metric.feedback({"label": "a"}, {"label": "a"}) == "shorter next time"
+    told = metric.for_gepa(dspy.Example(label="a"), dspy.Prediction(label="a"))
+    assert (told.score, told.feedback) == (1.0, "shorter next time")
 
 
 @pytest.mark.parametrize(
@@ -288,7 +381,7 @@ def test_feedback_says_what_was_expected(type: str, predicted: dict[str, object]
 
 
 def test_feedback_of_a_function_that_misses_something_else_tells_its_score() -> None:
-    metric = a_metric(function=lambda gold, predicted: 0.25)
+    metric = a_metric(function=lambda example, prediction: 0.25)
     assert metric.feedback({"label": "a"}, {"label": "a"}) == "scored 0.25 of 1."
 
 

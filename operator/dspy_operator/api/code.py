@@ -32,18 +32,47 @@ class CodeRef(ApiModel):
             cel="has(self.configMap) != has(self.image)",
             message="exactly one of configMap, image is required",
         ),
+        Rule(
+            id="code-key-is-its-module",
+            cel="!has(self.configMap) || self.entrypoint.startsWith((self.configMap.key + ':').replace('.py:', ':')) && "
+            "self.configMap.key.endsWith('.py')",
+            message="""'"' + self.entrypoint + '" does not begin with the module of key "' + self.configMap.key + """
+            """'": metric.py has the module metric'""",
+            computed=True,
+            field=".entrypoint",
+        ),
     )
 
     config_map: CodeConfigMap | None = spec_field(INPUT, "A ConfigMap with the code.", default=None)
     image: Image | None = spec_field(
-        INPUT, "A container image with the code, made from the runner's; unset where a ConfigMap has it.", default=None
+        INPUT,
+        "A container image with the code, made from the runner's, which the pod then runs in; unset where a ConfigMap has it.",
+        default=None,
     )
     entrypoint: Annotated[
         str, Field(min_length=3, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$")
-    ] = spec_field(INPUT, 'Module and function, for example "program:build".')
+    ] = spec_field(
+        INPUT, 'Module and function, for example "metric:score"; of a ConfigMap the module is the key without its .py.'
+    )
 
     @model_validator(mode="after")
     def _in_one_place(self) -> Self:
         if (self.config_map is None) == (self.image is None):
             raise PydanticCustomError("exactly_one", "exactly one of configMap, image is required")
+        if self.config_map is not None and f"{self.module}.py" != self.config_map.key:
+            raise PydanticCustomError(
+                "range",
+                '"{entrypoint}" does not begin with the module of key "{key}": metric.py has the module metric',
+                {"entrypoint": self.entrypoint, "key": self.config_map.key},
+            )
         return self
+
+    @property
+    def module(self) -> str:
+        """What is imported."""
+        return self.entrypoint.partition(":")[0]
+
+    @property
+    def unpinned(self) -> bool:
+        """Whether an image is named by what may mean another one tomorrow."""
+        return self.image is not None and "@sha256:" not in self.image

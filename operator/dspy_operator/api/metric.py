@@ -305,6 +305,15 @@ class Metric(UnionModel):
         }
         return {path: judge for path, judge in found.items() if judge is not None}
 
+    @property
+    def codes(self) -> dict[str, CodeRef]:
+        """Path within the metric -> a function of one's own: itself, or parts of a composite."""
+        parts = self.composite.parts if self.composite is not None else ()
+        found = {"code": self.code} | {
+            f"composite.parts[{number}].metric.code": part.metric.code for number, part in enumerate(parts)
+        }
+        return {path: code for path, code in found.items() if code is not None}
+
     @model_validator(mode="after")
     def _range(self) -> Self:
         if self.accept is not None and not 0 < decimal(self.accept) <= 1:

@@ -24,7 +24,7 @@ from dspy_operator.api.fields import (
     parse_duration,
     spec_field,
 )
-from dspy_operator.api.metric import Reward
+from dspy_operator.api.metric import Metric, Reward
 from dspy_operator.api.rules import Rule, Ruled, above_zero_rule, decimal_rule, quoted
 
 INPUT, EXECUTION = FieldClass.INPUT, FieldClass.EXECUTION
@@ -456,6 +456,18 @@ class Program(UnionModel):
         return self.single.tools if self.single is not None else ()
 
     @property
+    def codes(self) -> dict[str, CodeRef]:
+        """Path within the program -> code of one's own: itself, or a reward."""
+        module = self.single.module if self.single is not None else None
+        best, refine = (module.best_of_n, module.refine) if module is not None else (None, None)
+        found = {
+            "code": self.code,
+            "single.module.bestOfN.reward.code": best.reward.code if best is not None else None,
+            "single.module.refine.reward.code": refine.reward.code if refine is not None else None,
+        }
+        return {path: code for path, code in found.items() if code is not None}
+
+    @property
     def inputs(self) -> list[SignatureField]:
         """What goes in, in the order of the prompt; nothing is known of code."""
         if self.single is not None:
@@ -468,6 +480,12 @@ class Program(UnionModel):
         if self.single is not None:
             return [field.name for field in self.single.signature.outputs]
         return sorted(self.graph.output) if self.graph is not None else []
+
+
+def codes_of(program: Program, metric: Metric) -> dict[str, CodeRef]:
+    """Path -> code of one's own, wherever a PromptProgram has it."""
+    found = {f"spec.program.{path}": code for path, code in program.codes.items()}
+    return found | {f"spec.metric.{path}": code for path, code in metric.codes.items()}
 
 
 class TypeField(ApiModel):

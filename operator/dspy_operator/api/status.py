@@ -129,6 +129,9 @@ class PromptProgramStatus(_Status):
     program_digest: Digest | None = told("Digest of program, adapter, metric and the target's request.")
     validation: Validation | None = told("The last validation.")
     dataset: DatasetStatus | None = told("What the rows came to.")
+    code: Annotated[dict[Name, Digest], Field(max_length=16)] | None = told(
+        "Path of code of one's own -> sha256 of its file, as it was validated."
+    )
     baseline_revision: Name | None = told("The revision of the program as written, before any optimization.")
     promoted_revision: PromotedRevision | None = told("The revision that was promoted last.")
     served_revision: ServedRevision | None = told("The revision that `<program>-current` holds.")

@@ -89,8 +89,6 @@ NOT_YET: tuple[NotYet, ...] = (
     # DSPy's native client: "has no slot on the Chat Completions wire (text and image_url only)"; litellm is not in the image.
     NotYet("SignatureField", "type", "type", words=("Audio",)),
     NotYet("EndpointRef", "apiKeySecret", "a local key for an endpoint of another namespace"),
-    NotYet("Metric", "type", "metric", values=("Code",)),
-    NotYet("PartMetric", "type", "metric", values=("Code",)),
     # OptimizationRun
     NotYet("OptimizationRunSpec", "ttlAfterFinished", "ttlAfterFinished"),
     # ModelEndpoint

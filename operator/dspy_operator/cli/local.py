@@ -13,15 +13,19 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from dspy_operator.api.code import CodeConfigMap
 from dspy_operator.api.dataset import PartSource
 from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
+from dspy_operator.api.program import codes_of
 from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, one_run, read_manifests
+from dspy_operator.contract.canonical import sha256_hex
 from dspy_operator.contract.documents import Account, AccountEntry, Result
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.names import inline_file, url_file
 from dspy_operator.contract.resolve import Surroundings, control_of, resolve, resolve_validation
 from dspy_operator.contract.runspec import (
+    CodePart,
     Control,
     DatasetPart,
     HTTPRows,
@@ -128,6 +132,7 @@ def prepare_run_of(options: Options, manifests: Manifests, run: OptimizationRun)
             write_json(folder / "run.json", spec.document())
             write_json(folder / "control.json", control.document())
         _write_rows(spec.dataset, rows)
+        _write_code(manifests, program, spec)
     return Local(spec, control, folder, manifests, account, _answers(options, run))
 
 
@@ -144,6 +149,7 @@ def prepare_program(options: Options, manifests: Manifests, program: PromptProgr
         spec = resolve_validation(program, _surroundings(options, manifests, program, folder, account, rows))
         write_json(folder / "run.json", spec.document())
         _write_rows(spec.dataset, rows)
+        _write_code(manifests, program, spec)
     return Local(spec, Control.model_validate({"budget": {"calls": 1}}), folder, manifests, account)
 
 
@@ -202,7 +208,7 @@ def _surroundings(
     urls, key_files = _endpoint_urls(options, manifests)
     paths = Paths(journal=str(folder / "journal.jsonl"), out=str(folder), control=str(folder / "control.json"))
     around = Surroundings(data_path="", paths=paths, urls=urls, key_files=key_files)
-    around = _with_data_in(around, program, folder)
+    around = replace(_with_data_in(around, program, folder), code=_code(manifests, program, folder))
     incumbent = _incumbent(options.incumbent) if options.incumbent is not None else None
     digest, test_digest = _digests(program, around, rows)
     return replace(around, dataset_digest=digest, incumbent=incumbent, test_looks=_account(account).looks(test_digest))
@@ -368,17 +374,59 @@ def _content(options: Options, manifests: Manifests, namespace: str, of: PartSou
             raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{path}.path")
         return (folder / claim.path).absolute()
     assert source.config_map is not None
-    wanted = source.config_map
-    data = manifests.config_maps.get((namespace, wanted.name))
+    wanted, path = source.config_map, f"{of.path}.configMap"
+    return _key_of(manifests, namespace, wanted.name, wanted.key, path, Reason.DATASET_NOT_FOUND)
+
+
+def _key_of(manifests: Manifests, namespace: str, name: str, key: str, path: str, reason: Reason) -> bytes:
+    """What a key of a ConfigMap holds.
+
+    Args:
+        path: of the field that names them.
+        reason: of their absence.
+    """
+    data = manifests.config_maps.get((namespace, name))
     if data is None:
-        known = ", ".join(name for where, name in manifests.config_maps if where == namespace) or "none"
-        message = f"ConfigMap {namespace}/{wanted.name} does not exist (there are: {known})"
-        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{of.path}.configMap.name")
-    if wanted.key not in data:
-        message = f'ConfigMap {wanted.name} has no key "{wanted.key}" (keys: {", ".join(sorted(data)) or "none"})'
-        raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=f"{of.path}.configMap.key")
-    found = data[wanted.key]
+        known = ", ".join(known for where, known in manifests.config_maps if where == namespace) or "none"
+        message = f"ConfigMap {namespace}/{name} does not exist (there are: {known})"
+        raise RunFailed(reason, message, path=f"{path}.name")
+    if key not in data:
+        message = f'ConfigMap {name} has no key "{key}" (keys: {", ".join(sorted(data)) or "none"})'
+        raise RunFailed(reason, message, path=f"{path}.key")
+    found = data[key]
     return found.encode() if isinstance(found, str) else found
+
+
+def _code(manifests: Manifests, program: PromptProgram, folder: Path) -> dict[str, CodePart]:
+    """Path in the program -> the function that stands there, with the digest of what it says now."""
+    from dspy_operator.runner.code import digest_of
+
+    found = {}
+    for number, (path, ref) in enumerate(codes_of(program.spec.program, program.spec.metric).items()):
+        if ref.config_map is None:
+            assert ref.image is not None
+            part = CodePart(entrypoint=ref.entrypoint, source=f"image {ref.image}")
+            found[path] = part.model_copy(update={"sha256": digest_of(path, part)})
+            continue
+        found[path] = CodePart(
+            entrypoint=ref.entrypoint,
+            file=str(folder / "code" / str(number) / ref.config_map.key),
+            source=f"ConfigMap {ref.config_map.name}, key {ref.config_map.key}",
+            sha256=f"sha256:{sha256_hex(_code_text(manifests, program.metadata.namespace, path, ref.config_map))}",
+        )
+    return found
+
+
+def _code_text(manifests: Manifests, namespace: str, path: str, wanted: CodeConfigMap) -> bytes:
+    return _key_of(manifests, namespace, wanted.name, wanted.key, f"{path}.configMap", Reason.CODE_NOT_FOUND)
+
+
+def _write_code(manifests: Manifests, program: PromptProgram, spec: RunSpec) -> None:
+    """Keep what the run calls beside its journal, as its rows."""
+    for path, ref in codes_of(program.spec.program, program.spec.metric).items():
+        file = spec.code[path].file
+        if file is not None and ref.config_map is not None:
+            write_bytes(Path(file), _code_text(manifests, program.metadata.namespace, path, ref.config_map))
 
 
 def _with_data_in(around: Surroundings, program: PromptProgram, folder: Path) -> Surroundings:

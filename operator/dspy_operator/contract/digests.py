@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import Goal, Optimizer, OptimizerOptions, Stage, StagesOptions
-from dspy_operator.api.program import DEFAULT_TOP_K, ObjectType, Program
+from dspy_operator.api.program import DEFAULT_TOP_K, ObjectType, Program, codes_of
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.contract.calls import REACT_MAX_ITERS
 from dspy_operator.contract.canonical import digest, sha256_hex
@@ -27,8 +28,13 @@ def program_digest(
     metric: Metric,
     request: SamplingRequest | None,
     types: Mapping[str, ObjectType] | None = None,
+    code: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Digest of a program: its shape and named types, adapter, metric and the request of its target."""
+    """Digest of a program: its shape and named types, adapter, metric and the request of its target.
+
+    Args:
+        code: path -> sha256 of code that the program names, where it is known: what it says counts, not where it lies.
+    """
     document = program.document()
     for node in document.get("graph", {}).get("nodes", {}).values():
         if "retrieve" in node:
@@ -40,6 +46,8 @@ def program_digest(
     if react := document.get("single", {}).get("module", {}).get("react"):
         _settle_react(react)
     parts: dict[str, Any] = {"program": document, "metric": _metric(metric, program)}
+    if known := {path: code[path] for path in codes_of(program, metric) if path in code}:
+        parts["code"] = known
     if types:
         parts["types"] = {name: type_.document() for name, type_ in types.items()}
     if adapter is not None and adapter.type != "Chat":
@@ -134,6 +142,7 @@ def _metric(metric: Metric, program: Program) -> dict[str, Any]:
 
 
 def _measure(document: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
+    document.get("code", {}).pop("configMap", None)
     for member in ("exactMatch", "f1", "contains", "jsonEqual", "numeric", "judge"):
         if member in document:
             options = document[member]

@@ -145,6 +145,8 @@ class Result(Document):
     message: str = ""
     path: str | None = None
     dataset: DatasetReport | None = None
+    code: dict[str, str] | None = None
+    """Path of code in the program -> sha256 of its file; absent where it has none."""
     scores: dict[str, Score] = {}
     """baseline, incumbent, candidate on test; devBaseline, devBest on the rows the optimizer scored; devAgain the chosen one on them, asked anew."""
     gate: GateReport | None = None

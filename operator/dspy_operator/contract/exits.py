@@ -20,6 +20,8 @@ class Reason(StrEnum):
     """Set when a mapped column is absent, no row can be read, or the rows differ from those that were validated."""
     DATASET_NOT_FOUND = "DatasetNotFound"
     """Set when the object or key that `dataset.source` names does not exist."""
+    CODE_NOT_FOUND = "CodeNotFound"
+    """Set when the ConfigMap, key or module that a `code` of program or metric names does not exist."""
     SPLIT_EMPTY = "SplitEmpty"
     """Set when the split leaves dev or test without a row, or too few for the optimizer."""
     REVISION_TOO_LARGE = "RevisionTooLarge"
@@ -91,6 +93,7 @@ EXIT_OF: dict[Reason, Exit] = {
     Reason.INVALID_PROGRAM: Exit.INVALID_PROGRAM,
     Reason.INVALID_DATASET: Exit.INVALID_DATASET,
     Reason.DATASET_NOT_FOUND: Exit.INVALID_DATASET,
+    Reason.CODE_NOT_FOUND: Exit.INVALID_PROGRAM,
     Reason.SPLIT_EMPTY: Exit.INVALID_DATASET,
     Reason.REVISION_TOO_LARGE: Exit.INVALID_DATASET,
     Reason.INVALID_METRIC: Exit.INVALID_METRIC,

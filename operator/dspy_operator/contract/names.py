@@ -189,6 +189,11 @@ def inline_file(format_: str, number: int = 0) -> str:
     return f"inline{f'-{number}' if number else ''}.{format_.lower()}"
 
 
+def code_folder(number: int) -> str:
+    """Of each piece of code that a ConfigMap has, in the order of `codes_of`; read-only, and mounted only where there is one."""
+    return f"/code/{number}"
+
+
 INCUMBENT_FOLDER = "/incumbent"
 START_FOLDER = "/start"
 ANSWERS_FOLDER = "/answers"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from dspy_operator.api.fields import decimal, parse_duration
 from dspy_operator.api.metric import Metric
@@ -15,6 +16,7 @@ from dspy_operator.contract.digests import input_digest, program_digest
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.repeats import repeats_of
 from dspy_operator.contract.runspec import (
+    CodePart,
     Control,
     DatasetPart,
     Endpoint,
@@ -58,6 +60,8 @@ class Surroundings:
     """What `startFrom` comes to; None for the baseline."""
     test_looks: int = 0
     attempt: int = 1
+    code: Mapping[str, CodePart] = field(default_factory=dict)
+    """Path in the program -> the function that stands there."""
 
 
 def resolve(
@@ -88,7 +92,7 @@ def resolve(
         namespace=run.metadata.namespace, name=run.metadata.name, uid=run.metadata.uid, attempt=around.attempt
     )
     promotion = program.spec.promotion
-    part = program_part(program)
+    part = program_part(program, around.code)
     sampling = resolved["task"].request
     repeats = repeats_of(run.spec.repeats, sampling)
     return RunSpec(
@@ -113,6 +117,7 @@ def resolve(
         ),
         goal=run.spec.goal,
         dataset=dataset_part(program, around, around.dataset_digest),
+        code=dict(around.code),
         endpoints=resolved,  # type: ignore[arg-type]  # keys are the three roles
         incumbent=around.incumbent,
         start_from=around.start,
@@ -138,18 +143,24 @@ def resolve_validation(program: PromptProgram, around: Surroundings) -> RunSpec:
     return RunSpec(
         kind="validate",
         run=identity,
-        program=program_part(program),
+        program=program_part(program, around.code),
         dataset=dataset_part(program, around),
+        code=dict(around.code),
         paths=around.paths,
     )
 
 
-def program_part(program: PromptProgram) -> ProgramPart:
-    """A program as run.json holds it."""
+def program_part(program: PromptProgram, code: Mapping[str, CodePart] = MappingProxyType({})) -> ProgramPart:
+    """A program as run.json holds it.
+
+    Args:
+        code: path -> a function of somebody's own; what its file says is a part of the digest.
+    """
     spec = program.spec
+    known = {path: part.sha256 for path, part in code.items() if part.sha256 is not None}
     return ProgramPart(
         name=program.metadata.name,
-        digest=program_digest(spec.program, spec.adapter, spec.metric, spec.target.request, spec.types),
+        digest=program_digest(spec.program, spec.adapter, spec.metric, spec.target.request, spec.types, known),
         program=spec.program,
         types=spec.types,
         adapter=spec.adapter,

@@ -150,6 +150,19 @@ class DatasetPart(Document):
         return {"": own, **{part: file for part, file in parts.items() if file is not None}}
 
 
+class CodePart(Document):
+    """A function of somebody's own."""
+
+    entrypoint: str
+    """Module and function."""
+    file: str | None = None
+    """The module; None where it is installed, as in an image of one's own."""
+    source: str
+    """For messages: which ConfigMap and key, or which image."""
+    sha256: str | None = None
+    """Of the module's file, as `validate` saw it; another one in the pod is refused."""
+
+
 class Endpoint(Document):
     """One role's endpoint, everything resolved."""
 
@@ -212,6 +225,8 @@ class RunSpec(Document):
     """None where kind is validate."""
     goal: Goal | None = None
     dataset: DatasetPart
+    code: dict[str, CodePart] = {}
+    """Path in the program -> the function that stands there."""
     endpoints: dict[Literal["task", "prompt", "judge"], Endpoint] = {}
     incumbent: Incumbent | None = None
     start_from: Start | None = None

@@ -62,6 +62,8 @@ class Mounts(_Mount):
 
     data: tuple[DataMount, ...] = (DataMount(file=names.inline_file("JSONL")),)
     """Of each source of rows, in the order of Dataset.sources()."""
+    code: tuple[KeyRef | None, ...] = ()
+    """Of each piece of code that the program names; None where the image has it."""
     incumbent: str | None = None
     """Name of the revision ConfigMap that is served."""
     start: str | None = None
@@ -69,7 +71,7 @@ class Mounts(_Mount):
     keys: dict[str, KeyRef] = Field(default_factory=dict)
     """Role -> Secret and key that hold its endpoint's API key."""
     image: str = ""
-    """Of the runner, as it was configured when the inputs were frozen."""
+    """Of the runner, as it was configured when the inputs were frozen; or the program's own, made from it."""
     uids: dict[str, str] = Field(default_factory=dict)
     """Role -> uid of its endpoint, which a name alone does not pin."""
 
@@ -343,6 +345,10 @@ def _volumes(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             secret = {"secretName": data.credentials, "optional": True}
             volumes.append({"name": f"credentials-{number}", "secret": secret})
             where[f"credentials-{number}"] = names.rows_secret_folder(number)
+    for number, ref in enumerate(mounts.code):
+        if ref is not None:
+            volumes.append(_config_map(f"code-{number}", ref.name, ref.key, optional=True))
+            where[f"code-{number}"] = names.code_folder(number)
     for number, (run, claim) in enumerate(sorted(pod.answers.items())):
         source = {"claimName": claim, "readOnly": True}
         volumes.append({"name": f"answers-{number}", "persistentVolumeClaim": source})

@@ -84,6 +84,7 @@ def validate(spec: RunSpec, pod: Pod | None = None) -> Result:
         message="valid",
         resolved=told(spec, prepared),
         dataset=prepared.report(),
+        code=dict(prepared.code) or None,
         candidate=baseline.digest,
         versions=versions(),
     )
@@ -245,6 +246,7 @@ class Run:
             message=message,
             path=path,
             dataset=prepared.report() if prepared is not None else None,
+            code=(dict(prepared.code) or None) if prepared is not None else None,
             scores=self._scores,
             gate=self._gate,
             calibration=self._calibrated or None,

@@ -156,7 +156,9 @@ def answer_all(program: Any, rows: Sequence[Row], metric: ScoredMetric, threads:
     judged = []
     for row, (_, prediction, score) in zip(rows, results, strict=True):
         outputs = plain_fields(prediction) if hasattr(prediction, "items") else {}
-        said = found.get(row.digest) or metric.assess(row.outputs, {}, row.digest)  # where the program itself raised
+        said = found.get(row.digest) or metric.assess(
+            {**row.inputs, **row.outputs}, {}, row.digest
+        )  # where the program itself raised
         failure: FailureClass | None = attempt.failure_of(row.inputs) or ("judge" if said.undecided else None)
         failure = failure or ("right" if float(score) == 1 else "tool" if tool_failed(prediction) else "wrong")
         judged.append(Judged(row, float(score), outputs, said.feedback, failure, attempt.took_of(row.inputs)))

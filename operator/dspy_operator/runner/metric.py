@@ -7,8 +7,6 @@ after None. So nothing reaches them from here but a finite number from 0 to 1, o
 from __future__ import annotations
 
 import importlib
-import math
-import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,17 +15,17 @@ from typing import Any, Protocol, runtime_checkable
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.signature_types import TypeExpr, comparable
+from dspy_operator.contract.canonical import row_digest
 from dspy_operator.contract.exits import Reason, RunFailed
+from dspy_operator.runner.code import Function
 from dspy_operator.runner.metrics import measure_of
+from dspy_operator.runner.metrics.code import BrokenMetric
 from dspy_operator.runner.metrics.composite import Composite
 from dspy_operator.runner.metrics.feedback import InvalidTemplate, Template
 from dspy_operator.runner.metrics.judge import Judge
-from dspy_operator.runner.metrics.shape import NoVerdict, Opinion, shown
+from dspy_operator.runner.metrics.shape import NoVerdict, Opinion
 from dspy_operator.runner.rows import Row, example_key
 from dspy_operator.runner.stop import RunStop
-
-MetricFunction = Callable[[Mapping[str, object], Mapping[str, object]], object]
-"""(gold outputs, predicted outputs) -> score."""
 
 _PATH = "spec.metric"
 _RIGHT = "right."
@@ -58,10 +56,12 @@ class ScoredMetric:
     Args:
         spec: the program's metric.
         outputs: output fields of the signature, which the metric may name.
-        function: scores instead of `spec.type`; for metrics that are code.
         told: row digest -> what the column of `spec.feedback` says; a row that is not there gets the metric's own words.
         types: of the outputs, where known: datetimes of one moment are equal, however they are written.
         inputs: input fields of the signature that a judge is shown.
+        code: path in the program -> function of one's own.
+        beside: what a prediction holds beside the outputs, with a value that means nothing; for scoring labels.
+        place_of: where the row with a digest stands, for messages.
     Raises:
         RunFailed: InvalidMetric when a field is no output, or a pattern or template is wrong.
     """
@@ -70,19 +70,22 @@ class ScoredMetric:
         self,
         spec: Metric,
         outputs: Sequence[str],
-        function: MetricFunction | None = None,
         told: Mapping[str, str] | None = None,
         types: Mapping[str, TypeExpr] = MappingProxyType({}),
         inputs: Sequence[str] = (),
+        code: Mapping[str, Function] = MappingProxyType({}),
+        beside: Mapping[str, object] = MappingProxyType({}),
+        place_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        self.measure = measure_of(spec, outputs, _PATH, inputs)
+        self.measure = measure_of(spec, outputs, _PATH, inputs, code)
+        self.beside = beside
+        self.place_of = place_of
         self.judges = bool(spec.judges)
         self.inputs = tuple(inputs)
         self.fields = self.measure.fields
         self.accept = float(decimal(spec.accept)) if spec.accept is not None else 1.0
         self._template = _template(spec, outputs)
         self._told = told or {}
-        self._function = function
         self._types = types
 
     @property
@@ -97,10 +100,10 @@ class ScoredMetric:
         """How good an answer is, 0 to 1; a field that it lacks makes it 0.
 
         Args:
-            gold: the row's outputs; its inputs too, where a judge is asked.
+            gold: inputs and outputs of the row.
         Raises:
             NoVerdict: a judge gave none.
-            RunStop: InvalidMetric when a function raises, or gives what is no finite number.
+            RunStop: InvalidMetric when a function raises, or gives what is no score.
         """
         return self._opinion(gold, predicted).score
 
@@ -164,9 +167,12 @@ class ScoredMetric:
     def _opinion(self, gold: Mapping[str, object], predicted: Mapping[str, object]) -> Opinion:
         if any(field not in predicted for field in self.fields):
             return Opinion(0.0, self.measure.complaints(self._settled(gold), self._settled(predicted)))
-        if self._function is not None:
-            return Opinion(_as_score(self._value(self._function, gold, predicted)), ())
-        return self.measure.opinion(self._settled(gold), self._settled(predicted))
+        try:
+            return self.measure.opinion(self._settled(gold), self._settled(predicted))
+        except BrokenMetric as broken:  # left alone, an optimizer would score it 0
+            place = self.place_of(row_digest(gold))
+            message = f"{place}: {broken}" if place is not None else str(broken)
+            raise RunStop(Reason.INVALID_METRIC, message, path=broken.path) from broken
 
     def _settled(self, values: Mapping[str, object]) -> Mapping[str, object]:
         """Datetimes in one form, so that equal moments compare as equal."""
@@ -175,13 +181,6 @@ class ScoredMetric:
             for name, value in values.items()
         }
 
-    def _value(self, function: MetricFunction, gold: Mapping[str, object], predicted: Mapping[str, object]) -> object:
-        try:
-            return function(gold, predicted)
-        except Exception as error:  # whatever a user's code raises; left alone, an optimizer would score it 0
-            message = f"the metric raised {type(error).__name__}: {error}"
-            raise RunStop(Reason.INVALID_METRIC, message, path=_PATH) from error
-
     def _feedback(
         self, gold: Mapping[str, object], predicted: Mapping[str, object], opinion: Opinion, row: str | None
     ) -> str:
@@ -189,6 +188,8 @@ class ScoredMetric:
             return self._told[row]
         if self._template is not None:
             return self._template.render(gold, predicted, opinion.score)
+        if opinion.said is not None:
+            return opinion.said
         if opinion.score == 1:
             return _RIGHT
         return "\n".join(opinion.complaints) or f"scored {opinion.score:.2g} of 1."
@@ -217,9 +218,9 @@ def check_metric(metric: ScoredMetric, rows: Sequence[Row]) -> None:
             raise RunFailed(Reason.INVALID_METRIC, f"{row.place}: {why}", path=path)
     for row in () if metric.judges else rows[:_CHECKED_ROWS]:
         try:
-            metric.score(row.outputs, row.outputs)
+            metric.score({**row.inputs, **row.outputs}, {**metric.beside, **row.outputs})
         except RunStop as stop:
-            raise RunFailed(stop.reason, f"{row.place}: {stop.message}", path=stop.path) from stop
+            raise RunFailed(stop.reason, stop.message, path=stop.path) from stop
 
 
 def _template(spec: Metric, outputs: Sequence[str]) -> Template | None:
@@ -229,15 +230,6 @@ def _template(spec: Metric, outputs: Sequence[str]) -> Template | None:
         return Template(spec.feedback.template, outputs)
     except InvalidTemplate as error:
         raise RunFailed(Reason.INVALID_METRIC, str(error), path=f"{_PATH}.feedback.template") from None
-
-
-def _as_score(value: object) -> float:
-    if not isinstance(value, numbers.Real):
-        raise RunStop(Reason.INVALID_METRIC, f"the metric gave {shown(value)}, not a number from 0 to 1", path=_PATH)
-    score = float(value)
-    if not math.isfinite(score):
-        raise RunStop(Reason.INVALID_METRIC, f"the metric gave {score}, not a number from 0 to 1", path=_PATH)
-    return min(1.0, max(0.0, score))
 
 
 def _fields_of(source: object) -> Mapping[str, object]:

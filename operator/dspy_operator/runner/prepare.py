@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dspy_operator.api.object_types import program_types
 from dspy_operator.api.optimizationrun import OPTIONS, OptimizerOptions
+from dspy_operator.api.program import ModuleType, Program
 from dspy_operator.api.promptprogram import Adapter
 from dspy_operator.api.signature_types import Image
 from dspy_operator.contract.adapters import concrete
@@ -17,6 +18,7 @@ from dspy_operator.contract.documents import DatasetReport
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import ProgramPart, RunSpec
 from dspy_operator.runner.calibration import Calibration, calibrations, columns_of
+from dspy_operator.runner.code import load
 from dspy_operator.runner.metric import ScoredMetric, check_metric
 from dspy_operator.runner.optimizers.shape import Optimizer, Sizes
 from dspy_operator.runner.program import LoadedProgram, check_program, load_program
@@ -39,6 +41,8 @@ class Prepared:
     options: OptimizerOptions
     sizes: Sizes
     calibrations: tuple[Calibration, ...] = ()
+    code: Mapping[str, str] = field(default_factory=dict)
+    """Path of code of one's own -> sha256 of its file."""
 
     @property
     def calibration_calls(self) -> int:
@@ -75,7 +79,7 @@ def prepare(spec: RunSpec) -> Prepared:
     """Read, build and check.
 
     Raises:
-        RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset, SplitEmpty or InvalidMetric, with the field's path.
+        RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset, SplitEmpty, CodeNotFound or InvalidMetric, with the field's path.
     """
     rows, parts = read_parts(spec)
     part = spec.program
@@ -83,7 +87,17 @@ def prepare(spec: RunSpec) -> Prepared:
     told = {row.digest: row.feedback for row in rows.rows if row.feedback is not None}
     types = program_types(part.program, part.types).fields
     inputs = [field.name for field in part.program.inputs if not isinstance(types[field.name], Image)]
-    metric = ScoredMetric(part.metric, outputs, told=told, types=types, inputs=inputs)
+    functions = load(spec.code)
+    metric = ScoredMetric(
+        part.metric,
+        outputs,
+        told=told,
+        types=types,
+        inputs=inputs,
+        code=functions,
+        beside=_beside(part.program),
+        place_of=lambda digest: next((row.place for row in rows.rows if row.digest == digest), None),
+    )
     check_metric(metric, rows.rows)
     calibrated = calibrations(part.metric, metric.every_judge, parts.dev, lambda name, value: types[name].coerce(value))
     adapter = concrete(part)
@@ -106,7 +120,18 @@ def prepare(spec: RunSpec) -> Prepared:
             why = each.optimizer.check(each.options, each.sizes)
             if why is not None:
                 raise RunFailed(Reason.INVALID_DATASET, f"{each.type}: {why}", path=each.path)
-    return Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated)
+    code = {path: function.sha256 for path, function in functions.items()}
+    return Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code)
+
+
+def _beside(program: Program) -> dict[str, object]:
+    """What an answer of the program holds beside its outputs, with a value that means nothing."""
+    single = program.single
+    if single is not None and single.module_type is ModuleType.REACT:
+        return {"reasoning": "", "trajectory": {}}
+    if single is not None and single.thinks:
+        return {"reasoning": ""}
+    return {}
 
 
 def source_in(part: ProgramPart, adapter: Adapter | None) -> str:

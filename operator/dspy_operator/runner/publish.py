@@ -145,6 +145,7 @@ def provenance_document(spec: RunSpec, result: Result) -> dict[str, Any]:
         "inputDigest": spec.input_digest,
         "programDigest": spec.program.digest,
         "datasetDigest": result.dataset.digest if result.dataset else None,
+        **({"code": result.code} if result.code else {}),
         "seed": spec.seed,
         **({"repeats": spec.repeats} if spec.repeats > 1 else {}),
         "optimizer": spec.optimizer.document() if spec.optimizer else None,

@@ -442,6 +442,7 @@ ROWS = (
             Reason.INVALID_PROGRAM,
             Reason.INVALID_DATASET,
             Reason.DATASET_NOT_FOUND,
+            Reason.CODE_NOT_FOUND,
             Reason.SPLIT_EMPTY,
             Reason.INVALID_METRIC,
             Reason.AUTHENTICATION_FAILED,

@@ -82,6 +82,19 @@ def _rows_come(cluster: Cluster) -> None:
     cluster.pass_time(seconds=5)
 
 
+CODE = {
+    "metric": {
+        "type": "Code",
+        "code": {"configMap": {"name": "code", "key": "metric.py"}, "entrypoint": "metric:score"},
+    }
+}
+
+
+def _code_comes(cluster: Cluster) -> None:
+    cluster.apply_rows("def score(example, prediction): return 1", name="code", key="metric.py")
+    cluster.pass_time(seconds=5)
+
+
 def _taken(kind: str, name: str, *, then: Hands) -> Hands:
     def happens(cluster: Cluster) -> None:
         cluster.put_foreign(kind, name)
@@ -222,6 +235,26 @@ ROWS_OF_TABLE = [
             recovers=_edit({"metric.exactMatch": {"fields": ["label"]}}),
         ),
         id="a metric that names no output (exit 42)",
+    ),
+    pytest.param(
+        Row(
+            ProgramReason.CODE_NOT_FOUND,
+            lambda c: c.apply_program(CODE),
+            ("Accepted", "False"),
+            "spec.metric.code.configMap.name: ConfigMap team-a/code does not exist; creating it is enough",
+            recovers=_code_comes,
+        ),
+        id="code in a ConfigMap that is not there yet: applying it is enough",
+    ),
+    pytest.param(
+        Row(
+            ProgramReason.CODE_NOT_FOUND,
+            lambda c: (c.apply_rows(name="code", key="score.py"), c.apply_program(CODE)),
+            ("Accepted", "False"),
+            'spec.metric.code.configMap.key: ConfigMap team-a/code has no key "metric.py" (keys: score.py)',
+            recovers=_code_comes,
+        ),
+        id="code under another key: the keys that exist are named",
     ),
     pytest.param(
         Row(

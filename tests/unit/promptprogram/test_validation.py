@@ -197,6 +197,7 @@ def test_a_job_past_its_deadline_is_an_accident() -> None:
         pytest.param(
             {"reason": Reason.DATASET_NOT_FOUND, "message": "no file"}, id="its node had not heard of the rows"
         ),
+        pytest.param({"reason": Reason.CODE_NOT_FOUND, "message": "no file"}, id="its node had not heard of the code"),
     ],
 )
 def test_an_end_that_is_nobodys_fault_is_tried_again(answer: dict[str, Any]) -> None:

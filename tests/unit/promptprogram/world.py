@@ -332,8 +332,9 @@ class Cluster:
             result = Result(**numbers, reason=reason, exit=int(EXIT_OF[Reason(reason)]), **fields)
             return {KEY_RESULT: json.dumps(result.document())}
         files = fields.pop("files", None) or files_of(json.dumps(spec["program"], sort_keys=True))
+        code = fields.pop("code", None)
         report = dataset_report(**fields)
-        result = Result(**numbers, dataset=report, candidate=digest_of(files))
+        result = Result(**numbers, dataset=report, code=code, candidate=digest_of(files))
         return {KEY_RESULT: json.dumps(result.document()), **{KEY_REVISION + name: files[name] for name in files}}
 
     def _spec_of(self, job: Body) -> dict[str, Any]:

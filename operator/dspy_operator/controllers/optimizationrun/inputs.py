@@ -16,7 +16,7 @@ from dspy_operator.contract import digests, names
 from dspy_operator.contract.canonical import digest
 from dspy_operator.contract.resolve import PROMPT_OPTIMIZERS, Surroundings, resolve
 from dspy_operator.contract.runspec import Incumbent, Paths, RunSpec, Start
-from dspy_operator.controllers import rowsources
+from dspy_operator.controllers import codefiles, rowsources
 from dspy_operator.controllers.runnerpod import KeyRef, Mounts
 from dspy_operator.engine.plan import Body
 
@@ -184,10 +184,11 @@ def freeze(
             key_files.setdefault(endpoint, names.key_file(role))
     mounts = Mounts(
         data=rowsources.mounts_of(dataset),
+        code=codefiles.mounts_of(program),
         incumbent=incumbent,
         start=start,
         keys=keys,
-        image=image,
+        image=codefiles.image_of(program, image),
         uids={role: str(endpoints[of].body["metadata"]["uid"]) for role, of in roles.items() if of in endpoints},
     )
     validated = (program_status.get("dataset") or {}).get("digest")
@@ -203,6 +204,7 @@ def freeze(
         start=Start(revision=start, digest=revisions[start], path=names.START_FOLDER) if start else None,
         test_looks=looks,
         attempt=attempt,
+        code=codefiles.parts_of(program, program_status.get("code") or {}),
     )
     spec = resolve(run, program, {key: endpoint.typed for key, endpoint in endpoints.items()}, around)
     # A journal is for one set of inputs. In a folder of its own it waits for the day when an edit is taken back.

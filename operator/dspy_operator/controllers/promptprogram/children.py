@@ -6,7 +6,7 @@ from dspy_operator.api.objects import PromptProgram
 from dspy_operator.contract import names
 from dspy_operator.contract.resolve import Surroundings, resolve_validation
 from dspy_operator.contract.runspec import Paths
-from dspy_operator.controllers import rowsources, runnerpod
+from dspy_operator.controllers import codefiles, rowsources, runnerpod
 from dspy_operator.engine.plan import Body, Settings
 
 DEADLINE_SECONDS = 3600
@@ -29,7 +29,11 @@ def frozen(owner: runnerpod.Owner, program: PromptProgram, settings: Settings, *
     mounts = _mounts(program, settings)
     dataset = program.spec.dataset
     around = Surroundings(
-        data_path=mounts.data_path, files=rowsources.files_of(dataset, mounts.data), paths=PATHS, attempt=attempt
+        data_path=mounts.data_path,
+        files=rowsources.files_of(dataset, mounts.data),
+        paths=PATHS,
+        attempt=attempt,
+        code=codefiles.parts_of(program, {}),
     )
     spec = runnerpod.spec_config_map(
         owner,
@@ -59,4 +63,8 @@ def job(owner: runnerpod.Owner, program: PromptProgram, settings: Settings, *, a
 
 
 def _mounts(program: PromptProgram, settings: Settings) -> runnerpod.Mounts:
-    return runnerpod.Mounts(data=rowsources.mounts_of(program.spec.dataset), image=settings.runner_image)
+    return runnerpod.Mounts(
+        data=rowsources.mounts_of(program.spec.dataset),
+        code=codefiles.mounts_of(program),
+        image=codefiles.image_of(program, settings.runner_image),
+    )

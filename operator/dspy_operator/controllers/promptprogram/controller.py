@@ -111,8 +111,9 @@ def _target(body: Body) -> Key | None:
 
 
 def _named_by_sources(body: Body) -> frozenset[Named]:
-    """The objects that hold rows; those of a spec that does not parse, as far as they can be told."""
-    dataset: Any = (body.get("spec") or {}).get("dataset") or {}
+    """The objects that hold rows or code; those of a spec that does not parse, as far as they can be told."""
+    spec: Any = body.get("spec") or {}
+    dataset: Any = spec.get("dataset") or {}
     parts: Any = (dataset.get("split") or {}).get("sources") or {}
     found = set()
     for source in (dataset.get("source"), parts.get("validation"), parts.get("test")):
@@ -122,7 +123,23 @@ def _named_by_sources(body: Body) -> frozenset[Named]:
         ):
             if name := ((source or {}).get(member) or {}).get(name_field):
                 found.add(Named(kind, name))
+    for holder in (spec.get("program"), spec.get("metric")):
+        found |= {Named("ConfigMap", name) for name in _config_maps_with_code(holder)}
     return frozenset(found)
+
+
+def _config_maps_with_code(holder: Any) -> Iterable[str]:
+    """Names under each `code` of a program or metric, wherever it stands."""
+    if isinstance(holder, list):
+        for item in holder:
+            yield from _config_maps_with_code(item)
+    if isinstance(holder, dict):
+        code = holder.get("code")
+        config_map = code.get("configMap") if isinstance(code, dict) else None
+        if isinstance(config_map, dict) and config_map.get("name"):
+            yield config_map["name"]
+        for value in holder.values():
+            yield from _config_maps_with_code(value)
 
 
 def _is_due(rows: RowsRead, body: Body, runs: Iterable[Body], now: datetime) -> bool:

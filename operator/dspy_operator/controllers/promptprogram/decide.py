@@ -14,6 +14,7 @@ from typing import Any
 from dspy_operator.api.objects import InvalidObject, PromptProgram, parse_object
 from dspy_operator.api.reasons import ProgramReason
 from dspy_operator.contract import names
+from dspy_operator.controllers import codefiles
 from dspy_operator.controllers.promptprogram import children, current, report, testset
 from dspy_operator.controllers.promptprogram.current import Current
 from dspy_operator.controllers.promptprogram.promotion import Candidate
@@ -78,12 +79,13 @@ def _decide(seen: Seen, program: PromptProgram, said: Current | None) -> Plan:
     shelf = shelf_of(
         owner, seen.children, seen.digests, foreign=[ref.name for ref in seen.foreign if ref.kind == "ConfigMap"]
     )
-    rows = version_of(spec.dataset, seen.rows, seen.namespace)
+    rows = version_of(spec.dataset, seen.rows, seen.namespace, codefiles.codes(program))
     subject = "" if isinstance(rows, RowsMissing) else subject_of(program, rows)
-    standing = stand(seen, subject, shelf) if subject else None
+    image = codefiles.image_of(program, seen.settings.runner_image)
+    standing = stand(seen, subject, shelf, image) if subject else None
     pods = _Validation.of(seen, program, owner, standing, subject)
-    dataset = _dataset(seen, standing)
-    held = serve(seen, program, shelf, said, standing.result if standing else None, dataset)
+    dataset, code = _dataset(seen, standing), _code(seen, standing)
+    held = serve(seen, program, shelf, said, standing.result if standing else None, dataset, code)
 
     goes_with_owner = spec.deletion_policy == "Delete"
     wanted = [*pods.children]
@@ -95,7 +97,7 @@ def _decide(seen: Seen, program: PromptProgram, said: Current | None) -> Plan:
     keep |= {held.promoted.name} if held.promoted else set()
     limit = DEFAULT_HISTORY if spec.revision_history_limit is None else spec.revision_history_limit
     old = surplus(held.shelf, limit=limit, keep={name for name in keep if name} | _needed(seen, held.candidates))
-    found = _report(seen, program, rows, standing, pods.conflict, held, dataset)
+    found = _report(seen, program, rows, standing, pods.conflict, held, dataset, code)
     plan = Plan(
         guarded=reowned(held.shelf, goes_with_owner=goes_with_owner),
         children=tuple(wanted),
@@ -161,6 +163,13 @@ def _dataset(seen: Seen, standing: Standing | None) -> dict[str, Any] | None:
     return {name: value for name, value in document.items() if name != "droppedMessage"}
 
 
+def _code(seen: Seen, standing: Standing | None) -> dict[str, str]:
+    """Path of code -> sha256 of what it said when it was validated last."""
+    if standing is None or standing.result is None:
+        return seen.status.get("code") or {}
+    return standing.result.code or {}
+
+
 def _needed(seen: Seen, candidates: Iterable[Candidate]) -> set[str]:
     """Revisions that a run mounts, or would be made again from their run's channel."""
     needed = {
@@ -187,9 +196,10 @@ def _report(
     conflict: Ref | None,
     held: Held,
     dataset: dict[str, Any] | None,
+    code: dict[str, str],
 ) -> Report:
     use = testset.use_of(dataset, next(iter(seen.of(names.Component.ACCOUNT)), None), program.spec.promotion)
-    accepted = _accepted(rows, standing, conflict)
+    accepted = _accepted(program, rows, standing, conflict)
     ready = _ready(seen, accepted, held)
     if ready.holds and dataset is not None and use is not None:
         ready = replace(ready, message=ready.message + testset.remark(dataset["test"], use, program.spec.promotion))
@@ -197,6 +207,7 @@ def _report(
         "programDigest": held.program_digest,
         "validation": seen.status.get("validation") if conflict else _validation(seen, standing, rows),
         "dataset": dataset,
+        "code": code or None,
         "baselineRevision": held.baseline,
         "promotedRevision": held.promoted.document() if held.promoted else None,
         "servedRevision": held.document(),
@@ -212,14 +223,14 @@ def _report(
     )
 
 
-def _accepted(rows: str | RowsMissing, standing: Standing | None, conflict: Ref | None) -> Fact:
+def _accepted(program: PromptProgram, rows: str | RowsMissing, standing: Standing | None, conflict: Ref | None) -> Fact:
     if isinstance(rows, RowsMissing):
-        return Fact(False, ProgramReason.DATASET_NOT_FOUND, rows.message)
+        return Fact(False, rows.reason, rows.message)
     assert standing is not None
     if conflict is not None:
         return Fact(None, ProgramReason.NAME_CONFLICT, _conflict(conflict))
     holds = {Stage.PASSED: True, Stage.REFUSED: False}.get(standing.stage)
-    return Fact(holds, standing.reason, standing.message)
+    return Fact(holds, standing.reason, standing.message + (codefiles.unpinned(program) if holds else ""))
 
 
 def _ready(seen: Seen, accepted: Fact, held: Held) -> Fact:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from dspy_operator.api.code import CodeRef
 from dspy_operator.api.dataset import Dataset, PartSource
-from dspy_operator.api.reasons import ConditionType
+from dspy_operator.api.reasons import ConditionType, ProgramReason
 from dspy_operator.contract import names
 from dspy_operator.contract.canonical import digest
 from dspy_operator.engine.conditions import parse_timestamp
@@ -42,7 +44,7 @@ class ObjectRead:
 
 @dataclass(frozen=True)
 class RowsRead:
-    """The objects that the dataset's sources name, as they were read last; nobody watches them."""
+    """The objects that the dataset's sources and the code name, as they were read last; nobody watches them."""
 
     read_at: datetime
     objects: Mapping[Named, ObjectRead]
@@ -55,6 +57,7 @@ class RowsMissing:
 
     message: str
     """With the path of the field that names what is missing."""
+    reason: ProgramReason = ProgramReason.DATASET_NOT_FOUND
 
 
 @dataclass(frozen=True)
@@ -143,14 +146,28 @@ def component_of(child: Body) -> str:
     return str((child["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT, ""))
 
 
-def version_of(dataset: Dataset, read: RowsRead | None, namespace: str) -> str | RowsMissing:
-    """Which rows are there now: of one source its version, of several the digest of theirs."""
+def version_of(
+    dataset: Dataset, read: RowsRead | None, namespace: str, codes: Mapping[str, CodeRef] = MappingProxyType({})
+) -> str | RowsMissing:
+    """Which rows and which code are there now: of one source its version, of several the digest of theirs.
+
+    Args:
+        codes: path -> code that the program names. Of an image its reference counts, and that the program's digest has.
+    """
     versions = []
+    objects = read.objects if read is not None else {}
     for source in dataset.sources():
-        version = _version(source, read.objects if read is not None else {}, namespace)
+        version = _version(source, objects, namespace)
         if isinstance(version, RowsMissing):
             return version
         versions.append(version)
+    for path, code in codes.items():
+        if code.config_map is not None:
+            wanted = code.config_map
+            version = _key_version(wanted.name, wanted.key, path, objects, namespace, ProgramReason.CODE_NOT_FOUND)
+            if isinstance(version, RowsMissing):
+                return version
+            versions.append(version)
     return versions[0] if len(versions) == 1 else digest(versions)
 
 
@@ -177,14 +194,19 @@ def _version(of: PartSource, objects: Mapping[Named, ObjectRead], namespace: str
         return digest([s3.endpoint, s3.bucket, s3.key, s3.sha256])
     wanted = of.source.config_map
     assert wanted is not None
-    found = objects.get(Named("ConfigMap", wanted.name))
+    return _key_version(wanted.name, wanted.key, of.path, objects, namespace, ProgramReason.DATASET_NOT_FOUND)
+
+
+def _key_version(
+    name: str, key: str, path: str, objects: Mapping[Named, ObjectRead], namespace: str, reason: ProgramReason
+) -> str | RowsMissing:
+    """`uid/resourceVersion` of the ConfigMap, where it has the key."""
+    found = objects.get(Named("ConfigMap", name))
     if found is None:
-        return RowsMissing(
-            f"{of.path}.configMap.name: ConfigMap {namespace}/{wanted.name} does not exist; creating it is enough"
-        )
-    if wanted.key not in found.keys:
+        message = f"{path}.configMap.name: ConfigMap {namespace}/{name} does not exist; creating it is enough"
+        return RowsMissing(message, reason)
+    if key not in found.keys:
         known = ", ".join(sorted(found.keys)[:SHOWN_KEYS]) or "none"
-        return RowsMissing(
-            f'{of.path}.configMap.key: ConfigMap {namespace}/{wanted.name} has no key "{wanted.key}" (keys: {known})'
-        )
+        message = f'{path}.configMap.key: ConfigMap {namespace}/{name} has no key "{key}" (keys: {known})'
+        return RowsMissing(message, reason)
     return f"{found.uid}/{found.resource_version}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from dspy_operator.api.objects import PromptProgram
@@ -60,6 +62,7 @@ def serve(
     said: Current | None,
     validated: Result | None,
     dataset: dict[str, Any] | None,
+    code: Mapping[str, str] = MappingProxyType({}),
 ) -> Held:
     """Choose, after the candidates of ended runs were decided about.
 
@@ -67,9 +70,10 @@ def serve(
         said: what `<program>-current` says.
         validated: the result of the validation of what is written.
         dataset: what the rows came to when they were validated last.
+        code: path of code -> sha256 of what it said then.
     """
     spec = program.spec
-    digest = program_digest(spec.program, spec.adapter, spec.metric, spec.target.request, spec.types)
+    digest = program_digest(spec.program, spec.adapter, spec.metric, spec.target.request, spec.types, code)
     pin = spec.revision.name if spec.revision else None
     shelf, baseline = _baseline(seen, shelf, validated, said)
     candidates, shelf = promotion.collect(seen.runs, seen.channels, shelf)

@@ -36,7 +36,9 @@ MOST_TRIES = 100_000
 """More a program does not see in its life: a pod that says so is mistaken."""
 TYPED = frozenset({Exit.INVALID_PROGRAM, Exit.INVALID_DATASET, Exit.INVALID_METRIC})
 """Ends that say what is wrong with the program; any other is an accident of the pod."""
-UNSEEN = frozenset({Reason.DATASET_NOT_FOUND, Reason.SECRET_MISSING, Reason.ENDPOINT_UNAVAILABLE})
+UNSEEN = frozenset(
+    {Reason.DATASET_NOT_FOUND, Reason.CODE_NOT_FOUND, Reason.SECRET_MISSING, Reason.ENDPOINT_UNAVAILABLE}
+)
 """Ends for want of what only a pod can see: a file on a volume, a server's answer, a Secret."""
 
 
@@ -104,14 +106,15 @@ def subject_of(program: PromptProgram, rows: str) -> str:
     return digest({"program": program_part, "dataset": dataset, "rows": rows})
 
 
-def stand(seen: Seen, subject: str, shelf: Shelf) -> Standing:
+def stand(seen: Seen, subject: str, shelf: Shelf, image: str) -> Standing:
     """Derive it.
 
     Args:
         subject: what should be validated.
+        image: that a pod would run in now.
         shelf: revisions that are there; a baseline that is among them needs no files any more.
     """
-    return _History(seen, shelf).standing(subject)
+    return _History(seen, shelf).standing(subject, image)
 
 
 def is_result_late(seen: Seen) -> bool:
@@ -134,12 +137,12 @@ class _History:
         recorded = seen.status.get("validation") or {}
         self._recorded_try = int(recorded.get("try", 0))
 
-    def standing(self, subject: str) -> Standing:
+    def standing(self, subject: str, image: str) -> Standing:
         attempt = _Attempt.of(self._specs[-1]) if self._specs else None
         if attempt is None or attempt.subject != subject:
             return self._begin()
         found = self._of_attempt(attempt)
-        other_runner = attempt.image != self._seen.settings.runner_image
+        other_runner = attempt.image != image
         if found.stage in (Stage.REFUSED, Stage.GIVEN_UP) and other_runner:
             return self._begin()  # what the old one could not do the new one may
         return found
@@ -192,8 +195,8 @@ class _History:
         """What a result says for good; None where it tells of an accident."""
         if result.exit == Exit.COMPLETED and result.dataset is not None and result.candidate is not None:
             return self._passed(result)
-        # Where the pod found no rows and we see some, its node had not heard of the ConfigMap yet.
-        if result.exit not in TYPED or result.reason is Reason.DATASET_NOT_FOUND:
+        # Where the pod found no rows or code and we see some, its node had not heard of the ConfigMap yet.
+        if result.exit not in TYPED or result.reason in (Reason.DATASET_NOT_FOUND, Reason.CODE_NOT_FOUND):
             return None
         message = f"{result.path}: {result.message}" if result.path else result.message
         reason = ProgramReason(result.reason.value)

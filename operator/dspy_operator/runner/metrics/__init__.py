@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from types import MappingProxyType
 
 from dspy_operator.api.fields import decimal
 from dspy_operator.api.metric import JudgeMetric, Metric, PartMetric
 from dspy_operator.contract.exits import Reason, RunFailed
+from dspy_operator.runner.code import Function
+from dspy_operator.runner.metrics.code import Code
 from dspy_operator.runner.metrics.composite import Composite, Part
 from dspy_operator.runner.metrics.contains import Contains
 from dspy_operator.runner.metrics.exact_match import ExactMatch
@@ -19,7 +22,13 @@ from dspy_operator.runner.metrics.regex import InvalidPattern, Regex
 from dspy_operator.runner.metrics.shape import Comparison, FieldWise, Measure
 
 
-def measure_of(spec: Metric | PartMetric, outputs: Sequence[str], path: str, inputs: Sequence[str] = ()) -> Measure:
+def measure_of(
+    spec: Metric | PartMetric,
+    outputs: Sequence[str],
+    path: str,
+    inputs: Sequence[str] = (),
+    code: Mapping[str, Function] = MappingProxyType({}),
+) -> Measure:
     """The metric that a program asks for.
 
     Args:
@@ -27,6 +36,7 @@ def measure_of(spec: Metric | PartMetric, outputs: Sequence[str], path: str, inp
         outputs: output fields of the signature, which it may name.
         path: of the metric in the program.
         inputs: input fields of the signature, which a judge is shown.
+        code: path -> function of one's own.
     Raises:
         RunFailed: InvalidMetric when a field is no output, or a pattern none of RE2.
     """
@@ -35,7 +45,7 @@ def measure_of(spec: Metric | PartMetric, outputs: Sequence[str], path: str, inp
             Part(
                 part.metric.type,
                 Fraction(part.weight or "1"),
-                measure_of(part.metric, outputs, f"{path}.composite.parts[{index}].metric", inputs),
+                measure_of(part.metric, outputs, f"{path}.composite.parts[{index}].metric", inputs, code),
             )
             for index, part in enumerate(spec.composite.parts)
         ]
@@ -48,6 +58,8 @@ def measure_of(spec: Metric | PartMetric, outputs: Sequence[str], path: str, inp
             raise RunFailed(Reason.INVALID_METRIC, str(error), path=f"{path}.regex.pattern") from None
     if spec.judge is not None:
         return _judge(spec.judge, outputs, inputs, f"{path}.judge")
+    if spec.code is not None:
+        return Code(code.get(f"{path}.code"), tuple(outputs))
     options = spec.exact_match or spec.f1 or spec.contains or spec.json_equal or spec.numeric
     named = options.fields if options is not None else None
     fields = _fields(named, outputs, f"{path}.{spec.MEMBERS[spec.type]}")
@@ -90,7 +102,7 @@ def _comparison(spec: Metric | PartMetric) -> Comparison:
             tolerance = spec.numeric.tolerance if spec.numeric is not None else None
             relative = spec.numeric.relative_tolerance if spec.numeric is not None else None
             return Numeric(decimal(tolerance or "0"), decimal(relative or "0"))
-    raise AssertionError(f"{spec.type} is refused at admission: api/unsupported.py")
+    raise AssertionError(f"{spec.type} compares no fields")
 
 
 def _check_output(name: str, outputs: Sequence[str], path: str) -> None:

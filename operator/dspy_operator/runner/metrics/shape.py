@@ -47,6 +47,8 @@ class Opinion:
     """0 to 1."""
     complaints: Iterable[str]
     """A line for each thing that is wrong; made when it is asked for."""
+    said: str | None = None
+    """Feedback of the metric's own, also on an answer that is right."""
 
 
 class Measure(Protocol):

@@ -1,0 +1,93 @@
+"""A function of one's own as the metric, through the real CLI: what it scores, what GEPA is told, and exact resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspy_operator.contract.canonical import sha256_hex
+from tests.integration.acceptance import (
+    LONG,
+    Point,
+    passed_before,
+    record,
+    resumed_to_the_same,
+    unanswered,
+    uninterrupted,
+)
+from tests.integration.coded import METRIC, SCORE, Coded
+from tests.integration.harness import OPTIMIZERS, intruder, workplace
+from tests.integration.test_kill import THREADS, kill_at_a_call
+from tests.integration.test_metrics import feedback_told, judged
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
+
+SHA256 = f"sha256:{sha256_hex(SCORE.encode())}"
+POINTS = [
+    Point(optimizer, seed, phase)
+    for optimizer in OPTIMIZERS
+    for seed, phase in enumerate(("baseline", "optimize", "judge"))
+    if LONG or (optimizer, phase) in {("BootstrapFewShot", "optimize")}
+]
+
+
+def document(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_bytes())
+    return found
+
+
+def test_a_functions_scores_and_feedback_are_what_the_run_goes_by(tmp_path: Path) -> None:
+    case = Coded({"type": "GEPA", "gepa": {"maxMetricCalls": 40}}, dev=12, test=6)
+    with workplace(tmp_path, case, keep_requests=10_000) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        assert {arm["score"] for row in judged(place) for arm in row["arms"].values()} == {0.1, 1.0}
+        said = [text for texts in feedback_told(place) for text in texts]
+        assert any(" thing is not " in text for text in said) and "right." in said
+        assert done.result["code"] == {"spec.metric.code": SHA256}
+        assert document(place.run_folder / "revision" / "provenance.json")["code"] == {"spec.metric.code": SHA256}
+        verified = place.verify(environment=intruder(denied=tmp_path / "attempts"))
+        assert verified.code == 0, verified.stderr
+        before = place.server.counts()["requests"]
+        place.change(source=SCORE.replace("0.1", "0.2"))
+        changed = place.run("--resume")
+        assert (changed.code, place.server.counts()["requests"]) == (64, before)
+        assert "was started with other inputs: the program changed since" in changed.stderr
+
+
+@pytest.mark.parametrize("point", [pytest.param(point, id=point.id) for point in POINTS])
+def test_a_killed_run_with_a_function_comes_to_the_same_revision(tmp_path: Path, point: Point) -> None:
+    if passed_before("code-kill", point):
+        print(f"{point.id}: on record as passed")
+        return
+    case = Coded(OPTIMIZERS[point.optimizer], dev=12, test=6, concurrency=THREADS)
+    whole = uninterrupted(tmp_path / "uninterrupted", case)
+    with workplace(tmp_path / "killed", case) as place:
+        where = kill_at_a_call(place, point, whole)
+        place.server.wait_until(lambda counts: counts["in_flight"] == 0)
+        in_flight = unanswered(place)
+        resumed_to_the_same(place, whole, in_flight)
+        record("code-kill", point, where=where, in_flight=in_flight, uninterrupted=whole.requests)
+
+
+def test_a_function_that_does_not_say_the_same_twice_is_found(tmp_path: Path) -> None:
+    """Resume is replay: its scores are in the marks."""
+    source = "import uuid\n\n\ndef score(example, prediction):\n    return uuid.uuid4().int % 1000 / 1000\n"
+    with workplace(tmp_path, Coded(OPTIMIZERS["Evaluate"], dev=2, test=4, source=source)) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        assert place.verify().code == 48
+
+
+def test_a_function_is_a_part_of_a_composite(tmp_path: Path) -> None:
+    parts = [{"metric": {"type": "ExactMatch"}}, {"metric": dict(METRIC), "weight": "3"}]
+    case = Coded(OPTIMIZERS["Evaluate"], dev=2, test=12, metric={"type": "Composite", "composite": {"parts": parts}})
+    with workplace(tmp_path, case) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        wrong = [arm for row in judged(place) for arm in row["arms"].values() if arm["score"] < 1]
+        assert wrong and {round(arm["score"], 9) for arm in wrong} == {0.075}
+        assert all("Code: item" in arm["feedback"] for arm in wrong)
