@@ -20,7 +20,7 @@ from tests.integration.acceptance import (
 )
 from tests.integration.coded import METRIC, SCORE, Coded
 from tests.integration.harness import OPTIMIZERS, intruder, workplace
-from tests.integration.test_kill import THREADS, kill_at_a_call
+from tests.integration.test_kill import THREADS, kill_at_a_call, kill_at_ordinal
 from tests.integration.test_metrics import feedback_told, judged
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
@@ -71,6 +71,30 @@ def test_a_killed_run_with_a_function_comes_to_the_same_revision(tmp_path: Path,
         in_flight = unanswered(place)
         resumed_to_the_same(place, whole, in_flight)
         record("code-kill", point, where=where, in_flight=in_flight, uninterrupted=whole.requests)
+
+
+REWARD = {"type": "Code", "code": {"configMap": {"name": "code", "key": "metric.py"}, "entrypoint": "metric:reward"}}
+REWARDED = """
+def reward(inputs, prediction):
+    return prediction.label == "positive" and inputs["text"].startswith("item")
+"""
+
+
+@pytest.mark.parametrize("module", ["BestOfN", "Refine"] if LONG else ["BestOfN"])
+def test_a_killed_run_with_a_reward_of_ones_own_comes_to_the_same_revision(tmp_path: Path, module: str) -> None:
+    """It is a part of the revision, so an answer is as good for whoever runs program.py."""
+    options = {"attempts": 2, "threshold": "1", "reward": REWARD}
+    member = {"BestOfN": "bestOfN", "Refine": "refine"}[module]
+    program = {"program": {"single": {"module": {"type": module, member: options}}}}
+    case = Coded(OPTIMIZERS["BootstrapFewShot"], dev=8, test=4, program=program, source=REWARDED, concurrency=THREADS)
+    case.metric = {"type": "ExactMatch"}
+    whole = uninterrupted(tmp_path / "uninterrupted", case)
+    assert REWARDED.strip().encode() in whole.files()["program.py"]
+    with workplace(tmp_path / "killed", case) as place:
+        kill_at_ordinal(place, whole.requests // 2, settled=True)
+        place.server.wait_until(lambda counts: counts["in_flight"] == 0)
+        resumed_to_the_same(place, whole, unanswered(place))
+        assert place.verify().code == 0
 
 
 def test_a_function_that_does_not_say_the_same_twice_is_found(tmp_path: Path) -> None:

@@ -437,7 +437,7 @@ def test_a_broken_metric_ends_the_run_before_the_fourth_call(
     source = a_function(f"if calls <= {labels}: return 1.0", then)
     result, requests = run_with_metric(tmp_path, optimizer, source)
     assert (result.exit, result.reason, result.path) == (42, "InvalidMetric", "spec.metric.code")
-    assert re.match(rf"data\.jsonl:\d+: {re.escape(says)}", result.message), result.message
+    assert re.match(rf"the row of line \d+: {re.escape(says)}", result.message), result.message
     assert requests == most
     assert marks(tmp_path / "out" / "run") == ([], {})
 

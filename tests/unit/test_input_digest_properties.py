@@ -319,6 +319,11 @@ for _type, _member in (("BestOfN", "bestOfN"), ("Refine", "refine")):
             "reward.regex.pattern": "b",
         }.items()
     }
+    _rewarded = {"program.single.module": {"type": _type, _member: {"attempts": 3, "threshold": "1", "reward": CODED}}}
+    PROGRAM_FIELDS |= {
+        f"program.single.module.{_member}.reward.code.{field}": (_rewarded, value)
+        for field, value in (("image", "registry.example/code:2"), ("entrypoint", "metric:other"))
+    }
 _COMPARED = {"program.single.module": {"type": "MultiChainComparison"}}
 PROGRAM_FIELDS |= {
     "program.single.module.multiChainComparison.m": (_COMPARED, 5),

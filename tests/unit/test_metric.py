@@ -293,7 +293,7 @@ def test_the_check_names_the_line_before_any_call_is_made(function: Callable[...
     with pytest.raises(RunFailed) as failed:
         check_metric(metric, [row])
     assert (failed.value.reason, failed.value.path) == (Reason.INVALID_METRIC, CODE)
-    assert failed.value.message.startswith(f"line 4: {at(says)}")
+    assert failed.value.message.startswith(f"the row of line 4: {at(says)}")
 
 
 def test_the_check_asks_for_numbers_of_three_rows_and_not_for_ones() -> None:

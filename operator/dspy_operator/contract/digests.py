@@ -43,6 +43,9 @@ def program_digest(
     steps = [node.get("predict", {}) for node in document.get("graph", {}).get("nodes", {}).values()]
     for asked in [document.get("single", {}), *steps]:
         _drop(asked, "module", {"type": "Predict"})
+    module = document.get("single", {}).get("module", {})
+    for member in ("bestOfN", "refine"):
+        module.get(member, {}).get("reward", {}).get("code", {}).pop("configMap", None)
     if react := document.get("single", {}).get("module", {}).get("react"):
         _settle_react(react)
     parts: dict[str, Any] = {"program": document, "metric": _metric(metric, program)}

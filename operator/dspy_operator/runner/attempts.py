@@ -8,6 +8,10 @@ failed says why, where DSPy may answer None; and an attempt that the network los
 from __future__ import annotations
 
 import functools
+import inspect
+import math
+import numbers
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +20,8 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, DSPyError
 
 from dspy_operator.contract.exits import Reason
+from dspy_operator.runner.code import Broken, Function
+from dspy_operator.runner.metrics.shape import shown
 from dspy_operator.runner.stop import RunStop
 
 HINT = "hint_"
@@ -83,6 +89,31 @@ def make_whole(program: Any, attempt: Any) -> None:
         return prediction
 
     attempt.forward, program.forward = attempted, answered
+
+
+def rewarding(reward: Callable[..., Any], path: str) -> Callable[[dict[str, Any], Any], float]:
+    """A reward of somebody's own that gives a number from 0 to 1, or ends the run: DSPy takes one that raises for a failed attempt.
+
+    Args:
+        path: of the field that names it.
+    """
+    file = inspect.getsourcefile(reward) or ""
+    function = Function(path, reward, reward.__name__, file, "")
+
+    @functools.wraps(reward)
+    def rewarded(inputs: dict[str, Any], prediction: Any) -> float:
+        try:
+            with dspy.context(trace=[], callbacks=[]):
+                given = function(inputs, prediction)
+        except Broken as broken:
+            raise RunStop(Reason.INVALID_PROGRAM, str(broken), path=path) from broken
+        value = float(given) if isinstance(given, numbers.Real) else math.nan
+        if not 0 <= value <= 1:
+            message = f"{function.name} gave {shown(given)}, not a number from 0 to 1 or a bool"
+            raise RunStop(Reason.INVALID_PROGRAM, message, path=path)
+        return value
+
+    return rewarded
 
 
 def _trace(program: Any, trace: list[Any]) -> None:

@@ -39,6 +39,8 @@ class Function:
     """The module's; empty where it has none that can be read."""
     sha256: str
     """Of the file."""
+    content: bytes = b""
+    """Of the file."""
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function gives.
@@ -109,7 +111,7 @@ def _load(path: str, part: CodePart) -> Function:
         what = f'has no function "{name}"' if call is None else f'"{name}" is no function'
         message = f"{part.source}: {Path(file).name} {what} (functions: {known})"
         raise RunFailed(reason_of(path), message, path=f"{path}.entrypoint")
-    return Function(path, call, name, file, found)
+    return Function(path, call, name, file, found, content)
 
 
 def _content(path: str, part: CodePart) -> tuple[bytes, str]:

@@ -967,7 +967,7 @@ class Run:
             program = (
                 prepared.program
                 if source == prepared.program.source
-                else load_program(source, Path(self.spec.paths.out) / what)
+                else load_program(source, Path(self.spec.paths.out) / what, prepared.reward)
             )
             self._retrieval.connect(program)
             self._tools.connect(program)

@@ -29,7 +29,7 @@ from dspy_operator.runner.stop import RunStop
 
 _PATH = "spec.metric"
 _RIGHT = "right."
-_CHECKED_ROWS = 3
+CHECKED_ROWS = 3
 NEVER_A_DEMONSTRATION = -1.0
 UNDECIDED = 0.5
 """What an answer without a verdict is worth to an optimizer, which averages over all rows and knows no gap: neither good
@@ -171,7 +171,7 @@ class ScoredMetric:
             return self.measure.opinion(self._settled(gold), self._settled(predicted))
         except BrokenMetric as broken:  # left alone, an optimizer would score it 0
             place = self.place_of(row_digest(gold))
-            message = f"{place}: {broken}" if place is not None else str(broken)
+            message = f"the row of {place}: {broken}" if place is not None else str(broken)
             raise RunStop(Reason.INVALID_METRIC, message, path=broken.path) from broken
 
     def _settled(self, values: Mapping[str, object]) -> Mapping[str, object]:
@@ -216,7 +216,7 @@ def check_metric(metric: ScoredMetric, rows: Sequence[Row]) -> None:
         if (refused := metric.measure.refusal(row.outputs)) is not None:
             path, why = refused
             raise RunFailed(Reason.INVALID_METRIC, f"{row.place}: {why}", path=path)
-    for row in () if metric.judges else rows[:_CHECKED_ROWS]:
+    for row in () if metric.judges else rows[:CHECKED_ROWS]:
         try:
             metric.score({**row.inputs, **row.outputs}, {**metric.beside, **row.outputs})
         except RunStop as stop:

@@ -14,6 +14,7 @@ from dspy_operator.api.program import ModuleType, RepeatOptions, SingleProgram
 from dspy_operator.api.signature_types import Choice, Scalar, TypeExpr, python_string
 from dspy_operator.runner.layout import WIDTH, call, indented
 from dspy_operator.runner.react_source import react_module
+from dspy_operator.runner.reward_source import RewardText
 
 ATTEMPTS = {ModuleType.BEST_OF_N: "best_of_n", ModuleType.REFINE: "refine"}
 CHAIN, COMPARE = "chain", "compare"
@@ -37,12 +38,18 @@ def needs(single: SingleProgram | None, types: Mapping[str, TypeExpr]) -> Needs:
         single: the program, where it is one signature.
         types: of the signature's fields.
     """
-    if single is None or single.repeat is None:
+    if single is None or single.repeat is None or single.repeat.reward.regex is None:
         return Needs()
-    return Needs(reward=True, jsonable=not _is_text(types[_matched(single).field]))
+    return Needs(reward=True, jsonable=not _is_text(types[single.repeat.reward.regex.field]))
 
 
-def module_blocks(single: SingleProgram, title: str, inputs: list[str], types: Mapping[str, TypeExpr]) -> list[str]:
+def module_blocks(
+    single: SingleProgram,
+    title: str,
+    inputs: list[str],
+    types: Mapping[str, TypeExpr],
+    reward: RewardText | None = None,
+) -> list[str]:
     """The classes and functions of the program; the last one is `class Program`.
 
     Args:
@@ -50,13 +57,14 @@ def module_blocks(single: SingleProgram, title: str, inputs: list[str], types: M
         title: what its signature's class is called.
         inputs: parameters of forward().
         types: of the signature's fields.
+        reward: a reward of somebody's own.
     """
     names = [field.name for field in single.signature.inputs]
     if single.repeat is not None:
         return [
             _asks("Attempt", f"self.predict = dspy.{single.repeat.module or 'Predict'}({title})", inputs, names),
-            _reward(_matched(single), types),
-            _attempts(single, single.repeat, inputs, names),
+            reward.text if reward is not None else _reward(_matched(single), types),
+            _attempts(single, single.repeat, inputs, names, reward.function if reward is not None else "reward"),
         ]
     if single.module_type is ModuleType.MULTI_CHAIN_COMPARISON:
         return [_comparison(single, title, inputs, names)]
@@ -79,9 +87,9 @@ def _class(name: str, members: list[str], inputs: list[str], result: str) -> str
     return f"class {name}(dspy.Module):\n" + indented("\n".join(lines))
 
 
-def _attempts(single: SingleProgram, repeat: RepeatOptions, inputs: list[str], names: list[str]) -> str:
+def _attempts(single: SingleProgram, repeat: RepeatOptions, inputs: list[str], names: list[str], reward: str) -> str:
     member = ATTEMPTS[single.module_type]
-    arguments = ["Attempt()", f"N={repeat.attempts}", "reward_fn=reward", f"threshold={float(repeat.threshold)}"]
+    arguments = ["Attempt()", f"N={repeat.attempts}", f"reward_fn={reward}", f"threshold={float(repeat.threshold)}"]
     arguments += [f"fail_count={repeat.fail_count}"] if repeat.fail_count is not None else []
     return _class(
         "Program",
@@ -114,7 +122,7 @@ def comparison_temperature(single: SingleProgram) -> float:
 
 
 def _matched(single: SingleProgram) -> RegexMetric:
-    assert single.repeat is not None and single.repeat.reward.regex is not None  # Judge and Code: api/unsupported.py
+    assert single.repeat is not None and single.repeat.reward.regex is not None  # Judge: api/unsupported.py
     return single.repeat.reward.regex
 
 

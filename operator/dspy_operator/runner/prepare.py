@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import dspy
+
 from dspy_operator.api.object_types import program_types
 from dspy_operator.api.optimizationrun import OPTIONS, OptimizerOptions
 from dspy_operator.api.program import ModuleType, Program
@@ -18,13 +20,16 @@ from dspy_operator.contract.documents import DatasetReport
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import ProgramPart, RunSpec
 from dspy_operator.runner.calibration import Calibration, calibrations, columns_of
-from dspy_operator.runner.code import load
-from dspy_operator.runner.metric import ScoredMetric, check_metric
+from dspy_operator.runner.code import Function, load
+from dspy_operator.runner.metric import CHECKED_ROWS, ScoredMetric, check_metric
 from dspy_operator.runner.optimizers.shape import Optimizer, Sizes
 from dspy_operator.runner.program import LoadedProgram, check_program, load_program
-from dspy_operator.runner.program_source import program_source
+from dspy_operator.runner.program_source import NAMES, program_source, title_of
+from dspy_operator.runner.reward_source import OWN, RewardText, reward_text
 from dspy_operator.runner.rows import Row, Rows, read_rows
 from dspy_operator.runner.split import Parts, split
+from dspy_operator.runner.stop import RunStop
+from dspy_operator.runner.values import for_dspy, input_fields
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Prepared:
     calibrations: tuple[Calibration, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
     """Path of code of one's own -> sha256 of its file."""
+    reward: RewardText | None = None
+    """Of somebody's own."""
 
     @property
     def calibration_calls(self) -> int:
@@ -101,7 +108,10 @@ def prepare(spec: RunSpec) -> Prepared:
     check_metric(metric, rows.rows)
     calibrated = calibrations(part.metric, metric.every_judge, parts.dev, lambda name, value: types[name].coerce(value))
     adapter = concrete(part)
-    program = load_program(source_in(part, adapter), Path(spec.paths.out) / "program")
+    reward = _reward(part, functions)
+    program = load_program(source_in(part, adapter, reward), Path(spec.paths.out) / "program", reward)
+    if reward is not None:
+        _check_reward(program, rows.rows[:CHECKED_ROWS], part.program)
     optimizer, options = None, OptimizerOptions()
     sizes = Sizes(
         len(parts.train),
@@ -121,7 +131,33 @@ def prepare(spec: RunSpec) -> Prepared:
             if why is not None:
                 raise RunFailed(Reason.INVALID_DATASET, f"{each.type}: {why}", path=each.path)
     code = {path: function.sha256 for path, function in functions.items()}
-    return Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code)
+    return Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code, reward)
+
+
+def _reward(part: ProgramPart, functions: Mapping[str, Function]) -> RewardText | None:
+    """The reward of somebody's own, where the program has one."""
+    for path, function in functions.items():
+        if path.startswith("spec.program.single.module."):
+            types = part.types or {}
+            taken = NAMES | OWN | {*types, title_of(part.name, types)}
+            return reward_text(function.content, function.name, path, taken)
+    return None
+
+
+def _check_reward(program: LoadedProgram, rows: Sequence[Row], spec: Program) -> None:
+    """Ask it about labels, so that a broken one costs no call.
+
+    Raises:
+        RunFailed: InvalidProgram, with the row and the line.
+    """
+    module = program.module
+    reward = (module.best_of_n if hasattr(module, "best_of_n") else module.refine).reward_fn
+    for row in rows:
+        inputs = for_dspy(input_fields(module), row.inputs)
+        try:
+            reward(inputs, dspy.Prediction(**_beside(spec), **row.outputs))
+        except RunStop as stop:
+            raise RunFailed(stop.reason, f"the row of {row.place}: {stop.message}", path=stop.path) from stop
 
 
 def _beside(program: Program) -> dict[str, object]:
@@ -134,15 +170,17 @@ def _beside(program: Program) -> dict[str, object]:
     return {}
 
 
-def source_in(part: ProgramPart, adapter: Adapter | None) -> str:
+def source_in(part: ProgramPart, adapter: Adapter | None, reward: RewardText | None = None) -> str:
     """program.py of a program that is asked in a certain adapter."""
-    return program_source(part.name, part.program, adapter, part.request, part.types)
+    return program_source(part.name, part.program, adapter, part.request, part.types, reward)
 
 
 def held_to_schemas(spec: RunSpec, prepared: Prepared, folder: str) -> Prepared:
     """The same with the adapter of endpoints that keep JSON schemas, written to `out/<folder>`."""
     adapter = concrete(spec.program, keeps_schema=True)
-    program = load_program(source_in(spec.program, adapter), Path(spec.paths.out) / folder)
+    program = load_program(
+        source_in(spec.program, adapter, prepared.reward), Path(spec.paths.out) / folder, prepared.reward
+    )
     return dataclasses.replace(prepared, program=program, adapter=adapter)
 
 

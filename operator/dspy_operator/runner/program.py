@@ -34,11 +34,12 @@ from dspy_operator.contract.canonical import sha256_hex
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner import graph_source
 from dspy_operator.runner.adapter_source import not_for
-from dspy_operator.runner.attempts import make_whole
+from dspy_operator.runner.attempts import make_whole, rewarding
 from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.module_check import check_module
 from dspy_operator.runner.program_source import NAMES, reads_datetime
 from dspy_operator.runner.react_source import ARGUMENT_NAMES, TOOL_NAMES, TYPE_NAMES
+from dspy_operator.runner.reward_source import RewardText
 from dspy_operator.runner.values import plain
 
 _SHADOWED = frozenset({"str", "int", "float", "bool", "list", "dict", "dspy"})
@@ -227,11 +228,13 @@ def _check_name(
     return []
 
 
-def load_program(source: str, directory: Path) -> LoadedProgram:
+def load_program(source: str, directory: Path, reward: RewardText | None = None) -> LoadedProgram:
     """Import the source as `directory/program.py`, which is written where it differs.
 
     It has to be a file: MIPROv2 shows the model `inspect.getsource(type(program))`.
 
+    Args:
+        reward: of somebody's own, which the source has.
     Raises:
         RunFailed: InvalidProgram when it cannot be imported or built.
     """
@@ -248,6 +251,8 @@ def load_program(source: str, directory: Path) -> LoadedProgram:
     sys.modules[name] = imported
     try:
         loader.exec_module(imported)
+        if reward is not None and callable(own := getattr(imported, reward.function, None)):
+            setattr(imported, reward.function, rewarding(own, reward.path))
         if issubclass(getattr(imported, "Attempt", object), dspy.Module):
             make_whole(imported.Program, imported.Attempt)
         return LoadedProgram(imported.Program(), imported.ADAPTER, source, imported)

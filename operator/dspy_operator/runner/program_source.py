@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dspy_operator.api.object_types import ProgramTypes, program_types
@@ -46,6 +46,7 @@ from dspy_operator.runner.layout import indented as _indented
 from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.module_source import Needs, module_blocks, needs
 from dspy_operator.runner.react_source import TOOL_CALLS, TOOL_CLASS, has_long_descriptions, tool_function, tool_list
+from dspy_operator.runner.reward_source import RewardText
 
 _LONG_TYPE = 72
 """A longer type gets a name of its own above the class; a field's line is then never broken before its arguments."""
@@ -66,6 +67,7 @@ def program_source(
     adapter: Adapter | None,
     request: SamplingRequest | None = None,
     types: Mapping[str, ObjectType] | None = None,
+    reward: RewardText | None = None,
 ) -> str:
     """The source of `program.py`.
 
@@ -75,9 +77,10 @@ def program_source(
         adapter: how it talks to the model; None means Chat.
         request: how the target samples, for those who run the file itself; the runner asks by its own.
         types: `spec.types`.
+        reward: a reward of somebody's own.
     """
     known = program_types(program, types)
-    shape = _single(name, program.single, known) if program.single is not None else _graph(program.graph, known)
+    shape = _single(name, program.single, known, reward) if program.single is not None else _graph(program.graph, known)
     texts, outputs = shape.texts, [known.fields[field] for field in program.output_names]
     written = adapter_source(adapter, has_objects=any(_holds(type_, Object) for type_ in shape.answers))
     needed = needs(program.single, known.fields)
@@ -121,17 +124,29 @@ class _Shape:
     """The function that makes DSPy's inputs out of JSON, where JSON is not enough."""
 
 
-def _single(name: str, single: SingleProgram, known: ProgramTypes) -> _Shape:
+def title_of(name: str, objects: Collection[str]) -> str:
+    """What the signature's class of a program of this name is called.
+
+    Args:
+        objects: names of object types.
+    """
     title = "".join(part.capitalize() for part in name.split("-")) + "Signature"
-    while title in known.objects:
+    while title in objects:
         title += "_"
+    return title
+
+
+def _single(name: str, single: SingleProgram, known: ProgramTypes, reward: RewardText | None) -> _Shape:
+    title = title_of(name, known.objects)
     arguments = {f"{tool}.{name}": type_ for tool, types in known.tools.items() for name, type_ in types.items()}
     signature, texts = single.signature, _Types(known, {**known.fields, **arguments})
     blocks = [*texts.aliases(), _signature_class(title, signature, texts.of)]
     for tool in single.tools:
         blocks += [*texts.aliases(tool.name), tool_function(tool, texts.parameter)]
     blocks += [TOOL_CLASS, tool_list(single.tools)] if single.tools else []
-    blocks += module_blocks(single, title, [texts.parameter(field.name) for field in signature.inputs], known.fields)
+    blocks += module_blocks(
+        single, title, [texts.parameter(field.name) for field in signature.inputs], known.fields, reward
+    )
     answers = [known.fields[field.name] for field in signature.outputs]
     return _Shape(texts, answers, blocks, _TYPED.format(title=title))
 

@@ -10,6 +10,7 @@ from typing import Any
 import dspy
 from dspy.predict.refine import OfferFeedback, inspect_modules
 
+from dspy_operator.api.metric import Reward
 from dspy_operator.api.program import ModuleType, SingleProgram
 from dspy_operator.api.promptprogram import SamplingRequest
 from dspy_operator.runner.attempts import HINT
@@ -23,6 +24,9 @@ _SAMPLED = Decimal("0.15"), "0.7"
 """Up to the first, several answers to one request are asked for at the second (dspy/predict/predict.py)."""
 
 _REWARD = "Regex: 1 where the pattern (RE2) matches anywhere in the output `field`, else 0; what is no text as JSON."
+_REWARD_CODE = (
+    "Code: what the function of program.py gives for the inputs, as a dict, and the answer; a number from 0 to 1."
+)
 _FAILURES = (
     "An answer that cannot be read is a failed attempt. Attempts count from 0: one that fails ends the call, without an "
     "answer, where its number is above `failCount` less the failures before it. So does the last one where all failed."
@@ -64,11 +68,15 @@ def steps(
     attempts = {
         "type": single.module_type.value,
         "most": repeat.attempts,
-        "reward": repeat.reward.document(),
+        "reward": _reward(repeat.reward),
         "threshold": repeat.threshold,
         "failCount": repeat.fail_count or repeat.attempts,
     }
-    rules = {"attempts": _BEST_OF_N, "failures": _FAILURES, "reward": _REWARD}
+    rules = {
+        "attempts": _BEST_OF_N,
+        "failures": _FAILURES,
+        "reward": _REWARD if repeat.reward.regex is not None else _REWARD_CODE,
+    }
     if single.module_type is ModuleType.REFINE:
         name = step["predictor"]
         attempts |= {"hinted": f"{name}.{HINTED}", "advice": {"predictor": ADVICE, "module": _inside(name)}}
@@ -124,6 +132,13 @@ def completed(
 def attempt_text(last: str) -> str:
     """What MultiChainComparison says of a chain of thought (dspy/predict/multi_chain_comparison.py)."""
     return f"«I'm trying to {{reasoning}} I'm not sure but my prediction is {{{last}}}»"
+
+
+def _reward(reward: Reward) -> dict[str, Any]:
+    """As written; of code which function of program.py."""
+    if reward.code is None:
+        return reward.document()
+    return {"type": reward.type, "function": reward.code.entrypoint.partition(":")[2]}
 
 
 def _inside(name: str) -> str:

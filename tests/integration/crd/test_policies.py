@@ -1,7 +1,7 @@
 """The chart's policies on a real API server: what a namespace may name, who is told what, and what they leave alone.
 
-The API server looks at an object's schema before it asks a policy. What the schema refuses as not supported yet (custom code,
-Perplexity) never reaches one, so these tests take those rules, and no others, out of the definitions: the policies are there
+The API server looks at an object's schema before it asks a policy. What the schema refuses as not supported yet (programs that are
+code, Perplexity) never reaches one, so these tests take those rules, and no others, out of the definitions: the policies are there
 on the day when a line of `api/unsupported.py` goes. One test keeps the definitions as they are.
 """
 
