@@ -3,15 +3,22 @@
 python -m tests.perf.racing [SEEDS]: a table in Markdown. Requests count everything: baseline, bootstraps, rules, judgement.
 The server decides by hash whether a program is right on a row, so no row is hard for all programs: real tasks, where some are,
 save more.
+
+python -m tests.perf.racing RUN_FOLDER...: what it would have saved of finished runs without it, by their journals.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import dspy
+
+from dspy_operator.runner.optimizers.racing import Race, RacingEvaluate
 from tests.integration.harness import SKILL, Case, workplace
 
 SETS = {
@@ -35,8 +42,33 @@ def run(optimizer: str, base: float, seed: int, *, racing: bool) -> tuple[str, i
         return str(done.result["candidate"]), int(place.server.counts()["requests"]), asked
 
 
+def asked_with_racing(journal: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """Rows that the candidates of a run without racing were asked, and with it would have been.
+
+    The first evaluation is not counted: it is the runner's own, of the baseline, and no candidate's.
+    """
+    marks = (entry for entry in journal if entry["kind"] == "mark" and entry["mark"] == "evaluate")
+    table: list[Sequence[float]] = [mark["scores"] for mark in marks if mark["n"]]
+    race, asked = Race(lambda *_, **__: None), 0
+    for scores in table:
+        rows = [dspy.Example(row=row).with_inputs("row") for row in range(len(scores))]
+        evaluate = RacingEvaluate(race=race, devset=rows, num_threads=1)
+
+        def metric(example: Any, _: Any, trace: Any = None, scores: Sequence[float] = scores) -> float:
+            return scores[int(example.row)]
+
+        asked += len(evaluate(lambda row: dspy.Prediction(row=row), metric=metric).results)
+    return sum(map(len, table)), asked
+
+
 def main() -> None:
     """Print the table."""
+    if folders := [Path(name) for name in sys.argv[1:] if not name.isdigit()]:
+        for folder in folders:
+            journal = (json.loads(line) for line in (folder / "journal.jsonl").read_bytes().splitlines())
+            asked, raced = asked_with_racing(journal)
+            print(f"| {folder} | {asked} | {raced} | {100 * (1 - raced / asked):.0f} % |", flush=True)
+        return
     seeds = range(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
     print("| optimizer | model | same candidate | requests without, with | saved | evaluated rows saved |")
     print("|---|---|---|---|---|---|")
