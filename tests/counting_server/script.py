@@ -120,6 +120,10 @@ class Script:
     ignores_schemas: bool = False
     """A `response_format` is taken, and nothing is done with it."""
     cached_tokens: int | None = None
+    most_at_once: int | None = None
+    """How many requests are worked at; the others get a 429 at once."""
+    most_per_second: int | None = None
+    """How many are taken within any second; the others get a 429 at once."""
     models: tuple[str, ...] = ("fake",)
     keep_requests: int = 1000
     notify: Notify | None = None

@@ -6,10 +6,11 @@ import asyncio
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.counting_server.script import Fault, FaultType, Script, ScriptError
 
 _BACKLOG = 1024
 _SAVE_EVERY_SECONDS = 0.2
+_TOO_MANY = Fault(type=FaultType.RATE_LIMIT)
 
 
 class ClientGone(Exception):
@@ -53,6 +55,8 @@ class CountingServer:
             self._counts.load(self._state_file)
         self._use(Script.from_json(script or {}))
         self._repetitions: Counter[str] = Counter()
+        self._working = 0
+        self._taken_at: deque[float] = deque()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
@@ -269,7 +273,13 @@ class CountingServer:
                 reply = invalid("this server does not stream", param="stream")
             else:
                 fault = self._faults.choose(ordinal=ordinal, model=model, texts=texts)
-                reply = await self._reply(body, key, fault, reader, writer)
+                if fault is None and self._is_full():
+                    fault = _TOO_MANY
+                self._working += 1
+                try:
+                    reply = await self._reply(body, key, fault, reader, writer)
+                finally:
+                    self._working -= 1
             outcome = str(reply.status) if reply else "dropped"
             return reply
         except (ClientGone, asyncio.CancelledError):
@@ -289,6 +299,18 @@ class CountingServer:
                 await _unless_gone(self._released.wait(), reader)
             finally:
                 self._counts.hold(-1)
+
+    def _is_full(self) -> bool:
+        """Whether one more request is more than the script says it takes; one that is not is taken."""
+        now, script = monotonic(), self._script
+        while self._taken_at and self._taken_at[0] <= now - 1:
+            self._taken_at.popleft()
+        if script.most_at_once is not None and self._working >= script.most_at_once:
+            return True
+        if script.most_per_second is not None and len(self._taken_at) >= script.most_per_second:
+            return True
+        self._taken_at.append(now)
+        return False
 
     async def _reply(
         self, body: Mapping[str, Any], key: str, fault: Fault | None, reader: ClientReader, writer: asyncio.StreamWriter

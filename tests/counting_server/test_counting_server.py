@@ -422,6 +422,28 @@ def test_chance_is_the_same_for_the_same_seed(server: CountingServer) -> None:
     assert 15 < len(failed(1)) < 45
 
 
+def test_what_is_more_than_it_works_at_gets_a_429(server: CountingServer) -> None:
+    server.set_script({"answers": ROWS, "most_at_once": 2, "latency_ms": 3_600_000})
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2):
+            pool.submit(call, server, chat_body())
+        server.wait_until(lambda view: view["in_flight"] == 2)
+        assert call(server, chat_body())[0] == 429
+        assert server.counts()["by_fault"] == {"429": 1}
+        server.stop()  # ends the two
+
+
+def test_what_is_more_than_it_takes_within_a_second_gets_a_429(
+    server: CountingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("tests.counting_server.server.monotonic", lambda: now[0])
+    server.set_script({"answers": ROWS, "most_per_second": 2})
+    assert [call(server, chat_body())[0] for _ in range(3)] == [200, 200, 429]
+    now[0] += 1.0
+    assert [call(server, chat_body())[0] for _ in range(3)] == [200, 200, 429]
+
+
 def test_a_request_needs_the_scripts_api_key(server: CountingServer) -> None:
     server.set_script({"api_key": "sk-right", "models": ["a", "b"]})
     assert call(server, chat_body())[0] == 401

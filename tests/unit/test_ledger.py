@@ -538,6 +538,28 @@ def test_a_rate_limit_never_costs_a_row(tmp_path: Path, wire: Wire) -> None:
         assert (wire.requests, made.failed_requests) == (64, 0)
 
 
+@pytest.mark.parametrize(
+    ("pacing", "at_once"), [(None, range(1, 5)), ("Adaptive", range(1, 5)), ("Fixed", range(8, 9))]
+)
+def test_after_a_429_fewer_are_asked_at_a_time_unless_the_pace_is_fixed(
+    tmp_path: Path, wire: Wire, pacing: str | None, at_once: range
+) -> None:
+    burst, held = Held(lambda ordinal, text: limited()), Held()
+    wire.behaves = lambda ordinal, text: (burst if ordinal <= 8 else held)(ordinal, text)
+    with a_ledger(tmp_path, a_control(pacing=pacing)) as made, ThreadPoolExecutor(8) as pool:
+        lm = made.lm("task", made.open_epoch("optimize"))
+        answers = [pool.submit(lm, f"row {number}") for number in range(8)]
+        wire.reached(8)
+        burst.release()
+        wait_until(lambda: made.usage().failed == 8)
+        wire.reached(8 + at_once[0])
+        time.sleep(0.1)  # backoffs are over after 0.01 s; what is sent beyond the pace would come now
+        assert wire.requests - 8 in at_once
+        held.release()
+        assert all(each.result() for each in answers)
+        assert wire.requests == 16
+
+
 @pytest.mark.parametrize("threads", [1, 4, 8, 16])
 def test_an_outage_ends_the_run_within_ten_requests_and_those_in_flight(
     tmp_path: Path, wire: Wire, threads: int

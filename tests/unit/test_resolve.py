@@ -260,6 +260,7 @@ def test_what_is_written_is_taken() -> None:
         pytest.param({"around": replace(AROUND, attempt=2, test_looks=3)}, False, id="what happened before"),
         pytest.param({"of_run": {"budget": {"calls": 5000}}}, False, id="a budget"),
         pytest.param({"of_run": {"concurrency": 9}}, False, id="concurrency"),
+        pytest.param({"of_run": {"pacing": "Fixed"}}, False, id="the pace"),
         pytest.param({"of_program": {"promotion": {"alpha": "0.01"}}}, False, id="the rules of promotion"),
         pytest.param({"of_run": {"seed": 0}}, False, id="a default that is spelled out"),
         pytest.param({"of_run": {"seed": 1}}, True, id="a seed"),
@@ -304,6 +305,7 @@ def test_slots_of_an_endpoint(of_endpoint: dict[str, Any], want: int | None) -> 
 def test_a_run_takes_no_more_slots_than_it_wants() -> None:
     endpoints = {"default/qwen": endpoint({"limits": {"concurrency": 8}}), "default/free": endpoint()}
     assert control_of(run({"concurrency": 2}), endpoints).slots == {"default/qwen": 2}
+    assert control_of(run({"pacing": "Fixed"}), endpoints).pacing == "Fixed"
     control = control_of(run(), endpoints, generation=5, floor=Usage(calls=3))
     assert (control.concurrency, control.slots, control.generation, control.floor.calls) == (
         4,

@@ -601,6 +601,10 @@ class RoleEndpoints(ApiModel):
     )
 
 
+Pacing = Literal["Adaptive", "Fixed"]
+"""Whether a 429 makes a run ask less at a time."""
+
+
 class Budget(ApiModel):
     """Hard limits over this run's whole life; at least one of calls, tokens, cost."""
 
@@ -800,6 +804,12 @@ class OptimizationRunSpec(ApiModel):
     )
     concurrency: int | None = spec_field(
         LIVE, "Most requests of this run at a time; unset means 4.", default=None, ge=1, le=256
+    )
+    pacing: Pacing | None = spec_field(
+        LIVE,
+        "Adaptive: an endpoint that answers 429 is asked half as much at a time, and more again as it answers, up to `concurrency`. "
+        "Fixed: always as much as `concurrency` says; each 429 is a call of the budget. Unset means Adaptive.",
+        default=None,
     )
     mode: Literal["Run", "Estimate"] | None = spec_field(
         INPUT,

@@ -221,7 +221,12 @@ def control_of(
         key: min(concurrency, found) for key, endpoint in endpoints.items() if (found := slots_of(endpoint)) is not None
     }
     return Control(
-        generation=generation, budget=run.spec.budget, concurrency=concurrency, floor=floor or Usage(), slots=slots
+        generation=generation,
+        budget=run.spec.budget,
+        concurrency=concurrency,
+        pacing=run.spec.pacing,
+        floor=floor or Usage(),
+        slots=slots,
     )
 
 

@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.modelendpoint import Pricing
-from dspy_operator.api.optimizationrun import Budget, Goal
+from dspy_operator.api.optimizationrun import Budget, Goal, Pacing
 from dspy_operator.api.program import ObjectType, Program
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 
@@ -260,6 +260,8 @@ class Control(Document):
     generation: int = 1
     budget: Budget
     concurrency: int = 4
+    pacing: Pacing | None = None
+    """None means Adaptive."""
     floor: Usage = Usage()
     """What the account knows to be spent; counts where the journal was lost."""
     floor_seconds: float = 0.0

@@ -34,6 +34,7 @@ from dspy_operator.runner import attempts
 from dspy_operator.runner.breaker import Breaker, KeyTroubles, Trouble, backoff_seconds, monotonic
 from dspy_operator.runner.difference import nearest_difference
 from dspy_operator.runner.journal import Journal, mark_key
+from dspy_operator.runner.pace import Pace
 from dspy_operator.runner.spend import InFlight, Limits, Reserve, Tally, Tokens, earlier, exceeded, price, total
 from dspy_operator.runner.stop import RunStop
 from dspy_operator.runner.took import Took
@@ -134,6 +135,7 @@ class Ledger:
         self._breakers = {
             endpoint.name: Breaker(f"{endpoint.name} at {endpoint.url}") for endpoint in endpoints.values()
         }
+        self._paces = {endpoint.name: Pace() for endpoint in endpoints.values()}
         self._troubles: dict[str, KeyTroubles] = {}
         self._answerable: dict[str, lm15.Request] = {}
         self._stopping: RunStop | None = None
@@ -432,7 +434,7 @@ class Ledger:
             if isinstance(outcome, lm15.Response):
                 self._accept(engine, key, request, outcome, sent_at)
                 return outcome
-            self._fail(engine, key, outcome)
+            self._fail(engine, key, outcome, sent_at)
             retry_after = outcome.retry_after  # of a 429, and of a 503 that says when it will be back
             backoff = backoff_seconds(attempt, self._jitter)
             if self._breakers[endpoint.name].answered_to is None and _trouble(outcome) is Trouble.CONNECTION:
@@ -449,8 +451,7 @@ class Ledger:
                 if engine.epoch.stop is not None:
                     raise engine.epoch.stop
                 held_back = self._breakers[name].not_before - monotonic()
-                limit = self._control.slots.get(name, self._control.concurrency)
-                if held_back <= 0 and self._on_wire[name] < max(1, limit):
+                if held_back <= 0 and self._on_wire[name] < self._slots(name):
                     break
                 self._cond.wait(min(1.0, held_back) if held_back > 0 else 1.0)
             self._on_wire[name] += 1
@@ -460,6 +461,11 @@ class Ledger:
             with self._cond:
                 self._on_wire[name] -= 1
                 self._cond.notify_all()
+
+    def _slots(self, endpoint: str) -> int:
+        """How many requests the endpoint may be asked at a time now."""
+        slots = max(1, self._control.slots.get(endpoint, self._control.concurrency))
+        return slots if self._control.pacing == "Fixed" else self._paces[endpoint].limit(slots)
 
     def _admit(self, engine: RoleEngine, key: str, document: dict[str, Any] | None) -> None:
         """Check the budget, count the call and write it down: from here on it is on the wire."""
@@ -509,6 +515,7 @@ class Ledger:
             self._troubles.pop(key, None)
             self._answerable[engine.endpoint.name] = request
             self._breakers[engine.endpoint.name].answered(sent_at)
+            self._paces[engine.endpoint.name].answered()
             self._tallies[engine.role].add(tokens, price(tokens, engine.endpoint.pricing))
             if asked_for:  # not a probe: another try needs none, and must derive the same sizes
                 self._serve(engine, tokens, entry["seconds"])
@@ -531,7 +538,7 @@ class Ledger:
             self._served.calls += 1
             self._served.add(tokens, price(tokens, engine.endpoint.pricing))
 
-    def _fail(self, engine: RoleEngine, key: str, error: lm15.LM15Error) -> None:
+    def _fail(self, engine: RoleEngine, key: str, error: lm15.LM15Error, sent_at: float) -> None:
         """Decide what a failed request means; returns where it is to be sent again.
 
         Raises:
@@ -552,6 +559,8 @@ class Ledger:
                 too_long = isinstance(error, lm15.ContextLengthError)  # each vendor has a code of its own for it
                 self._give_up(engine, key, words, error.provider_code or error.code, too_long=too_long)
             trouble = _trouble(error)
+            if trouble is Trouble.LIMITED:
+                self._paces[name].limited(sent_at, monotonic(), self._on_wire[name] + 1)  # this one has left its slot
             if (opened := breaker.failed(trouble, words, monotonic())) is not None:
                 self._stop_all(engine, *opened)
             breaker.hold_back(error.retry_after, monotonic())

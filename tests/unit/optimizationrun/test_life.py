@@ -334,6 +334,7 @@ def test_a_restarted_operator_writes_nothing() -> None:
             {"concurrency": 6}, {"concurrency": 6, "slots": {"team-a/qwen": 6}}, id="more, where there are slots"
         ),
         pytest.param({"concurrency": 9}, {"concurrency": 9, "slots": {"team-a/qwen": 8}}, id="as many as there are"),
+        pytest.param({"pacing": "Fixed"}, {"pacing": "Fixed"}, id="another pace"),
         pytest.param({"stop": "Finish"}, {"stop": "Finish"}, id="an early end"),
     ],
 )

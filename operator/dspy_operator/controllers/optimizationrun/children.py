@@ -31,6 +31,7 @@ def control(spec: OptimizationRunSpec, entry: Entry, slots: Mapping[str, int], c
         generation=before.generation if before is not None else 1,
         budget=spec.budget,
         concurrency=spec.concurrency or DEFAULT_CONCURRENCY,
+        pacing=spec.pacing,
         floor=entry.used,
         floor_seconds=entry.seconds,
         slots=dict(slots),
