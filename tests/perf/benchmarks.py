@@ -1,6 +1,6 @@
 """Our runs against the same work by hand: plain DSPy scripts (by_hand/) on the same rows, seed and counting server.
 
-    python -m tests.perf.benchmarks [runs] [kill] [memory] [calls] [replay] [imports] [--seeds N]
+    python -m tests.perf.benchmarks [runs] [kill] [memory] [calls] [replay] [profile] [imports] [images] [--seeds N]
 
 Prints tables in Markdown; docs/benchmarks.md has those of one day. Calls and tokens are the server's own counts and exact. Of
 time, processor seconds (user and system, of the whole process) are told beside the wall's: the machine may be busy, so what is compared runs
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2e.cluster import own_images
+from e2e.cluster.command import Failed
 from tests.counting_server import CountingServer
 from tests.integration.harness import OPTIMIZERS, SKILL, Case
 
@@ -36,6 +38,8 @@ SCRIPTS = {
     "COPRO": "run_copro",
 }
 DISK_CACHE = "diskcache==5.6.3"
+AS_PIP_INSTALLS = "dspy[optuna]==3.4.1"
+"""What a person would install for MIPROv2, with all that it asks for; we leave out what DSPy never imports."""
 PARTS = (20, 20, 100)
 """Rows of train, validation and test."""
 
@@ -74,7 +78,8 @@ class DividedCase(Case):
 def main() -> None:
     """Print the tables that were asked for."""
     tables: dict[str, Callable[[int], None]] = {
-        "runs": runs, "kill": kill, "memory": memory, "calls": calls, "replay": replay, "imports": imports,
+        "runs": runs, "kill": kill, "memory": memory, "calls": calls, "replay": replay, "profile": profile,
+        "imports": imports, "images": images,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", choices=[*tables, []], default=[*tables])
@@ -193,6 +198,17 @@ def replay(seeds: int) -> None:
         _row(name, f"{1000 / wall:,.0f}", f"{1000 / cpu:,.0f}")
 
 
+def profile(_: int) -> None:
+    """Where a replayed call's time goes: 2,000 of them, by the functions that take the most themselves."""
+    with CountingServer() as server, tempfile.TemporaryDirectory() as scratch:
+        command = [*_python("tests.perf.one_call"), "ledger", f"{scratch}/ledger", server.url, "2000"]
+        subprocess.run(command, capture_output=True, env=_environment(), check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=_environment() | {"PROFILE": "1"}, check=True
+        )
+    print(done.stderr)
+
+
 def _one_call(seeds: int, *, latency: int, number: int, replayed: bool = False) -> Mapping[str, tuple[float, float]]:
     """How -> median (processor, wall) in milliseconds a call."""
     ways = ("by-hand", "ledger") if replayed else ("no-cache", "by-hand", "ledger")
@@ -220,14 +236,31 @@ def imports(seeds: int) -> None:
         "the runner": "dspy_operator.runner.flow",
         "the runner with MIPROv2": "dspy_operator.runner.flow, optuna",
     }
+    by_hand = _environment() | {"PYTHONPATH": str(_installed("by-hand-dspy", AS_PIP_INSTALLS))}
     found: dict[str, list[float]] = {name: [] for name in modules}
     for _ in range(seeds):
         for name, module in modules.items():
             process = subprocess.Popen([sys.executable, "-c", f"import {module}"], env=_environment())
             found[name].append(_ended(process).cpu)
+        for name, module in (("by hand: dspy", "dspy"), ("by hand: dspy with MIPROv2", "dspy, optuna")):
+            process = subprocess.Popen([sys.executable, "-S", "-c", f"import {module}"], env=by_hand)
+            found.setdefault(name, []).append(_ended(process).cpu)
     _head("import", "processor seconds, least")
     for name, each in found.items():
         _row(name, f"{min(each):.2f}")
+
+
+def images(_: int) -> None:
+    """Megabytes over a base with Python: of our images what `make images` has built, by hand what pip installs of DSPy."""
+    _head("", "MB over the base")
+    try:
+        for image, megabytes in own_images.weights().items():
+            _row(image.name, f"{megabytes:.0f}")
+    except (Failed, ValueError, OSError) as missing:
+        _row("ours", f"not built here: make images ({missing})")
+    folder = _installed("by-hand-dspy", AS_PIP_INSTALLS)
+    size = sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())
+    _row(f"by hand: {AS_PIP_INSTALLS}, compiled as pip does", f"{size / 1e6:.0f}")
 
 
 # --- the work ---------------------------------------------------------------------------------------------------------
@@ -332,18 +365,23 @@ def _python(module: str) -> list[str]:
 
 def _environment() -> dict[str, str]:
     """With diskcache, which our own environment leaves out: without it DSPy's cache is in memory alone."""
-    folder = Path(os.environ.get("DSPY_OPERATOR_CACHE") or Path.home() / ".cache" / "dspy-operator") / "by-hand"
+    folder, root = _installed("by-hand", DISK_CACHE), Path(__file__).parents[2]
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{root}", "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
+
+
+def _installed(name: str, requirement: str) -> Path:
+    """A folder of the cache with a requirement and all that it asks for, installed where it is missing."""
+    folder = Path(os.environ.get("DSPY_OPERATOR_CACHE") or Path.home() / ".cache" / "dspy-operator") / name
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".by-hand-", dir=folder.parent))
-        # Not in the project's folder: its overrides keep diskcache out.
-        command = ["uv", "pip", "install", "--quiet", "--no-config", "--python", sys.executable]
-        subprocess.run([*command, "--target", str(work), DISK_CACHE], check=True, cwd=tempfile.gettempdir())
+        work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        # Not in the project's folder: its overrides keep diskcache and litellm out.
+        command = ["uv", "pip", "install", "--quiet", "--no-config", "--compile-bytecode", "--python", sys.executable]
+        subprocess.run([*command, "--target", str(work), requirement], check=True, cwd=tempfile.gettempdir())
         with contextlib.suppress(OSError):  # another process was faster
             work.rename(folder)
         shutil.rmtree(work, ignore_errors=True)
-    root = Path(__file__).parents[2]
-    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{root}", "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
+    return folder
 
 
 def _head(*columns: str) -> None:
