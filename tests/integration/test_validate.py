@@ -235,7 +235,14 @@ def test_the_examples_are_valid(tmp_path: Path) -> None:
     folders = [
         f"examples/{name}"
         for name in (
-            *("sentiment", "sentiment-constrained", "sentiment-miprov2", "sentiment-graph", "invoice-lines"),
+            "sentiment",
+            "sentiment-constrained",
+            "sentiment-miprov2",
+            "sentiment-graph",
+            "sentiment-judge",
+            "sentiment-stages",
+            "stock-react",
+            "invoice-lines",
             "invoice-metric",
         )
     ]
