@@ -65,7 +65,7 @@ def test_what_only_a_cluster_needs_changes_nothing_that_is_computed() -> None:
 
 
 def test_every_field_of_a_run_that_decides_nothing_is_among_them() -> None:
-    deciding = {"budget", "concurrency"}  # live: they reach the pod through control.json
+    deciding = {"budget", "concurrency", "pacing"}  # live: they reach the pod through control.json
     others = {
         field.alias
         for field in OptimizationRunSpec.model_fields.values()

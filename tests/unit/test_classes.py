@@ -16,7 +16,7 @@ from dspy_operator.api.metric import Metric
 from dspy_operator.api.program import Program
 from dspy_operator.api.signature_types import Choice, parse_type
 from dspy_operator.cli.screen import last_screen
-from dspy_operator.contract.documents import DatasetReport, Result, Score
+from dspy_operator.contract.documents import CalibrationReport, DatasetReport, Result, Score
 from dspy_operator.contract.runspec import DatasetPart, Paths, ProgramPart, RunIdentity, RunSpec, SplitPart
 from dspy_operator.runner.classes import by_class, classified
 from dspy_operator.runner.judge import Judged
@@ -116,7 +116,7 @@ def test_outputs_that_have_classes(metric: dict[str, Any], compared: list[str], 
     assert all(found[name] == parse_type(TYPES[name]) for name in want)
 
 
-def shown(folder: Path, *, macro: bool, classes: int = 3) -> str:
+def shown(folder: Path, *, macro: bool, classes: int = 3, **more: Any) -> str:
     """The last screen of a run whose report has that many classes."""
     scores = {
         name: {str(n): {"precision": 0.0, "recall": 0.0, "f1": float(n + add), "support": n} for n in range(classes)}
@@ -133,6 +133,7 @@ def shown(folder: Path, *, macro: bool, classes: int = 3) -> str:
             arm: Score(score=50.0, rows=3, macro_f1={"label": 40.0} if macro else None)
             for arm in ("baseline", "candidate")
         },
+        **more,
     )
     spec = RunSpec(
         run=RunIdentity(namespace="default", name="run"),
@@ -163,3 +164,10 @@ def test_the_last_screen_shows_no_more_than_20_classes(tmp_path: Path) -> None:
 def test_the_last_screen_of_a_program_without_classes_is_as_it_was(tmp_path: Path) -> None:
     text = shown(tmp_path, macro=False)
     assert "F1" not in text and "score" in text
+
+
+def test_the_last_screen_says_how_far_each_judge_agrees_with_people(tmp_path: Path) -> None:
+    found = CalibrationReport(kappa=0.714, rows=40, undecided=2, agreed=31, min_kappa="0.6")
+    text = shown(tmp_path, macro=False, calibration={"spec.metric.judge": found})
+    told = "kappa 0.71 (minKappa 0.6), 31 of 38 grades are the same, 2 without a verdict"
+    assert f"Judge spec.metric.judge against people: {told}" in " ".join(text.split())

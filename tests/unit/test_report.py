@@ -233,6 +233,15 @@ def test_every_table_has_a_caption_and_headers_and_every_scrolled_part_can_be_re
     assert svg["role"] == "img" and "2 programs" in (svg["aria-label"] or "")
 
 
+def test_a_report_says_how_far_each_judge_agrees_with_people(tmp_path: Path) -> None:
+    found = {"spec.metric.judge": {"kappa": 0.5, "rows": 8, "undecided": 1, "agreed": 6}, HOSTILE: {"rows": 2}}
+    seen = Seen(report(str(a_run(tmp_path, [], calibration=found))).decode())
+    told = " ".join(" ".join(seen.texts).split())
+    assert "spec.metric.judge against people: kappa 0.50, 6 of 7 grades are the same, 1 without a verdict." in told
+    assert "against people: kappa cannot be computed, 0 of 2 grades are the same." in told
+    assert seen.all("img") == []
+
+
 def test_a_report_without_rows_or_judgement_says_so(tmp_path: Path) -> None:
     folder = a_run(
         tmp_path,

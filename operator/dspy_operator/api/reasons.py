@@ -186,7 +186,7 @@ class RunReason(StrEnum):
     CANCELLED = "Cancelled"
     """Set when `stop: Cancel` ended the run (Failed)."""
     INVALID_PROGRAM = "InvalidProgram"
-    """Set when the runner could not build the program (Failed)."""
+    """Set when the runner could not build the program, or a tool of it is Unsafe (Accepted, Failed)."""
     INVALID_DATASET = "InvalidDataset"
     """Set when the rows cannot be read, or differ from those that were validated (Failed)."""
     DATASET_NOT_FOUND = "DatasetNotFound"

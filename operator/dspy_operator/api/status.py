@@ -205,6 +205,17 @@ class Scores(ApiModel):
     test: TestScores | None = told("On the test rows, which no optimizer sees.")
 
 
+class CalibrationStatus(ApiModel):
+    """How far a judge grades as people do."""
+
+    kappa: DecimalString | None = told(
+        "Cohen's kappa, of more than two grades with quadratic weights; absent where it cannot be computed."
+    )
+    rows: Count | None = told("Answers that a person graded.")
+    agreed: Count | None = told("Of them, those that both grade alike.")
+    undecided: Count | None = told("Of them, those that the judge gave no verdict on; no part of kappa.")
+
+
 class GateStatus(ApiModel):
     """The verdict on the candidate."""
 
@@ -292,12 +303,16 @@ class OptimizationRunStatus(_Status):
     completion_time: Time | None = told("When the run ended.")
     inputs: FrozenInputs | None = told("What this attempt computes with.")
     resolved: Annotated[dict[str, Any], Opaque()] | None = told(
-        "What the optimizer's options came to; its keys are the optimizer's."
+        "What the optimizer's options came to, by its own names; and under `adapter`, where it was left open, the adapter that the "
+        "program is asked in, and why."
     )
     estimate: EstimateStatus | None = told("What the run would spend.")
     progress: RunProgress | None = told("How far the pod is.")
     scores: Scores | None = told("Scores so far.")
     gate: GateStatus | None = told("The verdict on the candidate.")
+    calibration: Annotated[dict[Name, CalibrationStatus], Field(max_length=8)] | None = told(
+        "Path of a judge in the program, for example `spec.metric.judge` -> how far it grades as people do."
+    )
     usage: RunUsage | None = told("What was spent.")
     effective: Count | None = told(
         "Generation of the control document that the pod works by: live fields have reached it."

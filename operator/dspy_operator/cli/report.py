@@ -18,6 +18,7 @@ from dspy_operator.cli.compare import compare
 from dspy_operator.cli.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, plot
 from dspy_operator.cli.revisions import Revision, read_revision
 from dspy_operator.cli.screen import ARMS, duration, money
+from dspy_operator.contract.documents import CalibrationReport
 from dspy_operator.contract.exits import Reason, RunFailed
 
 MOST_ROWS = 2000
@@ -120,6 +121,10 @@ def _content(
         "held_out": bool(arms),
         "reference": reference,
         "gain": _gain(found, reference),
+        "judges": [
+            (path, CalibrationReport.model_validate(told).told())
+            for path, told in (found.get("calibration") or {}).items()
+        ],
         "classes": _classes(found, arms),
         "answer_columns": [name for name, *_ in _ANSWER],
         "answers": [

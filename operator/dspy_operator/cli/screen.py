@@ -97,6 +97,8 @@ def last_screen(console: Console, spec: RunSpec, result: Result, folder: Path) -
     if result.gate is not None:
         promoted = "would be promoted" if result.gate.promote else "not promoted"
         console.print(f"Gate: {promoted}. {result.gate.why}", markup=False, highlight=False)
+    for path, report in (result.calibration or {}).items():
+        console.print(f"Judge {path} against people: {report.told()}", markup=False, highlight=False)
     if "devBaseline" in result.scores and "devBest" in result.scores:
         console.print(
             f"On dev: baseline {result.scores['devBaseline'].score:.1f}, best {result.scores['devBest'].score:.1f}"

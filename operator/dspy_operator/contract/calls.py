@@ -75,6 +75,11 @@ def votes_of(judge: JudgeMetric) -> int:
     return (judge.votes or 1) * (2 if judge.pairwise else 1)
 
 
+def least_calibration_calls(metric: Metric) -> int:
+    """Calls that calibrations cost at least, where nobody has counted the graded rows: grades that are all alike are refused."""
+    return sum(2 * votes_of(judge) for judge in metric.judges.values() if judge.calibration is not None)
+
+
 def scored_row_calls(program: Program, metric: Metric) -> Calls:
     """Calls in all roles for one answer to one row and its score."""
     return row_calls(program) + judge_calls(metric)

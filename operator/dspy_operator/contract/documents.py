@@ -81,6 +81,13 @@ class CalibrationReport(Document):
     """Of them, those that both grade alike."""
     min_kappa: str | None = None
 
+    def told(self) -> str:
+        """In words: "kappa 0.71, 38 of 40 grades are the same, 2 without a verdict"."""
+        kappa = "cannot be computed" if self.kappa is None else f"{self.kappa:.2f}"
+        least = f" (minKappa {self.min_kappa})" if self.min_kappa is not None else ""
+        undecided = f", {self.undecided} without a verdict" if self.undecided else ""
+        return f"kappa {kappa}{least}, {self.agreed} of {self.rows - self.undecided} grades are the same{undecided}"
+
 
 class GateReport(Document):
     """The verdict on the candidate."""

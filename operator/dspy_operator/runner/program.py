@@ -31,6 +31,7 @@ from dspy_operator.api.program import (
 from dspy_operator.api.promptprogram import Adapter
 from dspy_operator.api.signature_types import History
 from dspy_operator.contract.canonical import sha256_hex
+from dspy_operator.contract.effects import unsafe_tool
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner import graph_source
 from dspy_operator.runner.adapter_source import not_for
@@ -50,7 +51,6 @@ _SIGNATURE_OWN = frozenset({"fields", "input_fields", "output_fields", "instruct
 _TOOLS = ("spec", "program", "single", "module", "react", "tools")
 _REACT_OWN = frozenset({"trajectory", "reasoning", "next_thought", "next_tool_name", "next_tool_args", "max_iters"})
 """Fields that dspy.ReAct adds, and the argument that it takes out of its inputs."""
-_UNSAFE = "a run calls its tools again and again, also for answers that nobody reads; write effects: Safe where that changes nothing"
 _MODULE_OWN = frozenset({*dir(dspy.Module), "callbacks", "forward", "history"})
 """Attributes of every dspy.Module."""
 
@@ -207,10 +207,9 @@ def refuse_unsafe_tools(tools: Sequence[Tool]) -> None:
     Raises:
         RunFailed: InvalidProgram with the tool's path.
     """
-    for index, tool in enumerate(tools):
-        if tool.effects == "Unsafe":
-            place = Problem((*_TOOLS, index, "effects"), f'the tool "{tool.name}" is Unsafe: {_UNSAFE}')
-            raise RunFailed(Reason.INVALID_PROGRAM, place.message, path=place.field)
+    if (refused := unsafe_tool(tools)) is not None:
+        path, why = refused
+        raise RunFailed(Reason.INVALID_PROGRAM, why, path=path)
 
 
 def _check_name(

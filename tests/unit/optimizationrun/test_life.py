@@ -10,7 +10,7 @@ import pytest
 
 from dspy_operator.api.status import OptimizationRunStatus
 from dspy_operator.contract import names
-from dspy_operator.contract.documents import AccountEntry
+from dspy_operator.contract.documents import AccountEntry, CalibrationReport
 from dspy_operator.contract.exits import Outcome, Reason
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.controllers.admission.grants import ADMISSION
@@ -891,6 +891,18 @@ def test_a_run_that_reached_its_goal_is_complete_and_its_result_is_kept() -> Non
     cluster.edit("fast", goal={"score": "95"})
     cluster.settle()
     assert cluster.status("fast")["attempt"] == 2
+
+
+@pytest.mark.parametrize("reason", [Reason.COMPLETED, Reason.INVALID_METRIC])
+def test_a_run_tells_how_far_its_judge_agrees_with_people(reason: Reason) -> None:
+    cluster = a_cluster()
+    a_run_is(cluster)
+    running(cluster)
+    reports = {"spec.metric.judge": CalibrationReport(kappa=0.6667, rows=9, undecided=1, agreed=7)}
+    cluster.ends("fast", reason, calibration=reports)
+    cluster.settle()
+    told = {"spec.metric.judge": {"kappa": "0.6667", "rows": 9, "agreed": 7, "undecided": 1}}
+    assert cluster.status("fast")["calibration"] == told
 
 
 def test_a_reused_result_is_told_without_the_figures_of_an_earlier_attempt() -> None:

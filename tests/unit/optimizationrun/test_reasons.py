@@ -46,6 +46,17 @@ class Row:
     """All that a person, or time, has to do until the run has its slots, or its pod."""
 
 
+CALIBRATED_JUDGE = {
+    "type": "Judge",
+    "judge": {"instructions": "Is the label right?", "calibration": {"answer": "said", "grade": "human"}},
+}
+
+
+def _react(effects: str) -> dict[str, Any]:
+    tool = {"name": "pay", "description": "Pays a bill.", "http": {"url": "http://pay/now"}, "effects": effects}
+    return {"type": "ReAct", "react": {"maxIters": 2, "tools": [tool]}}
+
+
 def _refused(changes: dict[str, Any], *, setup: Hands = lambda cluster: None) -> Hands:
     def happens(cluster: Cluster) -> None:
         setup(cluster)
@@ -217,6 +228,28 @@ ROWS = (
         "Rejected",
         stalled=True,
         recovers=lambda cluster: cluster.edit("fast", budget={"calls": 83}),
+    ),
+    Row(
+        RunReason.BUDGET_TOO_SMALL,
+        _refused(
+            {"budget.calls": 83}, setup=lambda cluster: a_program_is(cluster, changes={"metric": CALIBRATED_JUDGE})
+        ),
+        ("Accepted", "False"),
+        "spec.budget.calls: 84 calls are needed (judgement 80: 40 test rows x 1 programs x 2 calls; preflight 2; calibration at least 2), given 83",
+        "Rejected",
+        stalled=True,
+        recovers=lambda cluster: cluster.edit("fast", budget={"calls": 84}),
+    ),
+    Row(
+        RunReason.INVALID_PROGRAM,
+        _refused(
+            {"budget.calls": 500},
+            setup=lambda cluster: a_program_is(cluster, changes={"program.single.module": _react("Unsafe")}),
+        ),
+        ("Accepted", "False"),
+        'PromptProgram team-a/triage: spec.program.single.module.react.tools[0].effects: the tool "pay" is Unsafe: a run calls',
+        "Rejected",
+        recovers=lambda cluster: a_program_is(cluster, changes={"program.single.module": _react("Safe")}),
     ),
     Row(
         RunReason.PRICING_MISSING,

@@ -10,7 +10,8 @@ from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.reasons import EndpointReason, RunReason
 from dspy_operator.contract.access import closed
 from dspy_operator.contract.adapters import is_open, probe_calls
-from dspy_operator.contract.calls import preflight_calls, scored_row_calls
+from dspy_operator.contract.calls import least_calibration_calls, preflight_calls, scored_row_calls
+from dspy_operator.contract.effects import unsafe_tool
 from dspy_operator.contract.exits import RunFailed
 from dspy_operator.contract.repeats import by_validation, choice_calls
 from dspy_operator.contract.reserve import judgement_calls
@@ -127,6 +128,16 @@ def refused_inputs(failure: RunFailed, endpoints: Mapping[str, EndpointSeen]) ->
     return Refusal(reason, f"{path}{failure.message}", waiting_for)
 
 
+def tool_refused(run: OptimizationRun, spec: RunSpec) -> Refusal | None:
+    """The program has a tool that a run must not call."""
+    refused = unsafe_tool(spec.program.program.tools)
+    if refused is None:
+        return None
+    path, why = refused
+    program = f"PromptProgram {run.metadata.namespace}/{spec.program.name}"
+    return Refusal(RunReason.INVALID_PROGRAM, f"{program}: {path}: {why}", program)
+
+
 def budget_too_small(run: OptimizationRun, spec: RunSpec, dataset: Mapping[str, int]) -> Refusal | None:
     """A budget of calls that cannot pay for its own judgement, by the formula that the runner uses too.
 
@@ -148,7 +159,8 @@ def budget_too_small(run: OptimizationRun, spec: RunSpec, dataset: Mapping[str, 
     )
     choice = choice_calls(run.spec.optimizer.type, compared, per_row, spec.repeats)
     preflight = preflight_calls(spec) + probe_calls(spec)
-    needed = judgement + choice + preflight
+    calibration = least_calibration_calls(spec.program.metric)
+    needed = judgement + choice + preflight + calibration
     if limit >= needed:
         return None
     return Refusal(
@@ -156,7 +168,8 @@ def budget_too_small(run: OptimizationRun, spec: RunSpec, dataset: Mapping[str, 
         f"spec.budget.calls: {needed} calls are needed (judgement {judgement}: {test_rows} test rows x "
         f"{arms} programs{f' x {per_row} calls' if per_row > 1 else ''}"
         f"{f' x {spec.repeats} repeats' if spec.repeats > 1 else ''}"
-        f"{f'; choice between the best {choice}' if choice else ''}; preflight {preflight}), given {limit}",
+        f"{f'; choice between the best {choice}' if choice else ''}; preflight {preflight}"
+        f"{f'; calibration at least {calibration}' if calibration else ''}), given {limit}",
     )
 
 

@@ -105,7 +105,7 @@ def froze(draft: Draft, following: Following) -> Following | Decision:
         )
     except RunFailed as failure:
         return draft.refuses(accept.refused_inputs(failure, draft.endpoints(following)), following)
-    refusal = accept.budget_too_small(draft.run, frozen.spec, dataset)
+    refusal = accept.tool_refused(draft.run, frozen.spec) or accept.budget_too_small(draft.run, frozen.spec, dataset)
     if refusal is not None:
         return draft.refuses(refusal, following)
     digest = frozen.spec.input_digest

@@ -153,7 +153,7 @@ class Draft:
         """What a status goes on to tell, though this pass did not hear it again: of the same attempt, and nothing else."""
         entry = following.entry if following is not None else self.entry
         new = following is not None and following.fresh
-        names_kept = ("startTime", "resolved", "estimate", "progress", "scores", "gate", "effective")
+        names_kept = ("startTime", "resolved", "estimate", "progress", "scores", "gate", "calibration", "effective")
         same = not new and self.before.get("attempt") == entry.attempt
         told: dict[str, Any] = {name: self.before.get(name) for name in names_kept} if same else {}
         if told.get("progress"):

@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from dspy_operator.api.optimizationrun import Budget
-from dspy_operator.contract.documents import Estimate, GateReport, Progress, Score
+from dspy_operator.contract.documents import CalibrationReport, Estimate, GateReport, Progress, Score
 from dspy_operator.contract.runspec import Usage
 
 _NINTH = Decimal("0.000000001")
@@ -65,6 +65,21 @@ def gate(report: GateReport) -> dict[str, Any]:
     if report.delta is not None:
         told["delta"] = decimal(round(report.delta, 4))  # as the scores are rounded that it is the difference of
     return told | {"promote": report.promote, "why": report.why[:1024]}
+
+
+def calibration(reports: Mapping[str, CalibrationReport]) -> dict[str, Any]:
+    """`status.calibration`."""
+    return {
+        path: _known(
+            {
+                "kappa": decimal(report.kappa) if report.kappa is not None else None,
+                "rows": report.rows,
+                "agreed": report.agreed,
+                "undecided": report.undecided,
+            }
+        )
+        for path, report in reports.items()
+    }
 
 
 def estimate(document: Estimate) -> dict[str, Any]:

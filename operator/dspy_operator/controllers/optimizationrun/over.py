@@ -64,6 +64,8 @@ def ended_decision(draft: Draft, ended: Ended, told_here: Mapping[str, Any] | No
         told["resolved"] = dict(result.resolved) or None
         if result.gate is not None:
             told["gate"] = figures.gate(result.gate)
+        if result.calibration is not None:
+            told["calibration"] = figures.calibration(result.calibration)
         if result.estimate is not None:
             told["estimate"] = figures.estimate(result.estimate)
     if heard.progress is not None:
