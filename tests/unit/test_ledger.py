@@ -658,7 +658,7 @@ def test_an_answer_to_what_was_sent_before_an_outage_gives_nothing_up(tmp_path: 
 
         def behaves(ordinal: int, text: str) -> str | BaseException:
             if text == "slow" and wire.texts.count("slow") == 1:
-                wait_until(lambda: wire.texts.count("hit") == 3)
+                wait_until(lambda: wire.texts.count("hit") >= 3)
                 return text
             if wire.texts.count("hit") == 4:
                 wait_until(lambda: made.answered_requests == 1)
