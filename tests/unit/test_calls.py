@@ -9,7 +9,7 @@ import pytest
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import OPTIONS
 from dspy_operator.api.program import Program
-from dspy_operator.contract.calls import Calls, row_calls, scored_row_calls
+from dspy_operator.contract.calls import Calls, changed_row_calls, row_calls, scored_row_calls
 from dspy_operator.runner.optimizers import OPTIMIZERS
 from dspy_operator.runner.optimizers.shape import Sizes
 from tests.unit.graphs import SUMMARIES
@@ -77,6 +77,44 @@ def test_a_scored_row_costs_a_call_more_for_each_vote() -> None:
         ({"type": "Composite", "composite": {"parts": [{"metric": judge}, {"metric": votes}]}}, 5),
     ):
         assert scored_row_calls(program, Metric.model_validate(spec)) == Calls(want, want)
+
+
+def test_a_changed_step_costs_itself_and_what_waits_for_it() -> None:
+    def step(**inputs: str) -> dict[str, Any]:
+        fields = [{"name": name, "type": "str"} for name in inputs]
+        signature = {"instructions": "Do it.", "inputs": fields, "outputs": [{"name": "said", "type": "str"}]}
+        return {"predict": {"signature": signature}, "inputs": inputs}
+
+    graph = {
+        "inputs": [{"name": "text", "type": "str"}],
+        "nodes": {
+            "first": step(text="inputs.text"),
+            "shown": {"template": {"text": "It says {said}."}, "inputs": {"said": "first.said"}},
+            "other": step(text="inputs.text"),
+            "last": step(one="shown.text", two="other.said"),
+        },
+        "output": {"said": "last.said"},
+    }
+    chain, right = (
+        Program.model_validate({"type": "Graph", "graph": graph}),
+        Metric.model_validate({"type": "ExactMatch"}),
+    )
+    assert row_calls(chain).usual == 3
+    assert changed_row_calls(chain, right) == 2  # 2, 2 and 1, rounded up
+    single = Program.model_validate(COSTS["Refine of 3"][0])
+    assert changed_row_calls(single, right) == row_calls(single).usual
+
+
+def test_copro_pays_for_no_program_twice() -> None:
+    copro, options = OPTIMIZERS["COPRO"], OPTIONS["COPRO"].model_validate({"breadth": 3, "depth": 2})
+
+    def calls(**more: int) -> int:
+        sizes = Sizes(10, 10, 20, **more)
+        return copro.calls(copro.counts(options, sizes, None), sizes)
+
+    assert calls() == 5 + (3 * 2 - 1) * 20
+    assert calls(predictors=2, calls_per_row=2) == 2 * 5 + (2 * (3 + 6) - 2 * 2) * 20 * 2
+    assert calls(predictors=2, calls_per_row=2, calls_per_change=1) == 2 * 5 + (2 * (3 + 6) - 2 * 2) * 20
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))

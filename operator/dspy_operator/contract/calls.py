@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dspy_operator.api.graph import steps_before
 from dspy_operator.api.metric import JudgeMetric, Metric
 from dspy_operator.api.program import GraphNode, ModuleType, Program
 from dspy_operator.contract.runspec import RunSpec
@@ -83,6 +85,29 @@ def least_calibration_calls(metric: Metric) -> int:
 def scored_row_calls(program: Program, metric: Metric) -> Calls:
     """Calls in all roles for one answer to one row and its score."""
     return row_calls(program) + judge_calls(metric)
+
+
+def changed_row_calls(program: Program, metric: Metric) -> int:
+    """Usual calls for one answer and its score where one predictor was changed: the steps that it does not reach replay.
+
+    The mean over the predictors, rounded up.
+    """
+    if program.graph is None:
+        return scored_row_calls(program, metric).usual
+    nodes = program.graph.nodes
+    asks = {name: _times(node).usual for name, node in nodes.items() if node.predict is not None}
+    calls = [sum(asks.get(step, 0) for step in _reached(name, nodes)) for name in asks]
+    return math.ceil(sum(calls) / len(calls)) + judge_calls(metric).usual
+
+
+def _reached(name: str, nodes: Mapping[str, GraphNode]) -> set[str]:
+    """A step, and those that wait for it."""
+    found: set[str] = set()
+    left = {name}
+    while left:
+        found |= left
+        left = {other for other, node in nodes.items() if steps_before(node) & left} - found
+    return found
 
 
 def preflight_calls(spec: RunSpec) -> int:

@@ -15,7 +15,7 @@ from dspy_operator.api.program import ModuleType, Program
 from dspy_operator.api.promptprogram import Adapter
 from dspy_operator.api.signature_types import Image
 from dspy_operator.contract.adapters import concrete
-from dspy_operator.contract.calls import scored_row_calls
+from dspy_operator.contract.calls import changed_row_calls, scored_row_calls
 from dspy_operator.contract.documents import DatasetReport
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import ProgramPart, RunSpec
@@ -119,6 +119,7 @@ def prepare(spec: RunSpec) -> Prepared:
         len(parts.dev),
         predictors=len(program.module.predictors()),
         calls_per_row=scored_row_calls(part.program, part.metric).usual,
+        calls_per_change=changed_row_calls(part.program, part.metric),
     )
     if spec.optimizer is not None:
         from dspy_operator.runner.optimizers import optimizer_of, parts_of

@@ -28,10 +28,11 @@ class COPRO:
         return {"breadth": options.value("breadth"), "depth": options.value("depth")}
 
     def calls(self, counts: Counts, sizes: Sizes) -> int:
-        """Proposals and evaluations; the first instructions' own evaluation replays from the baseline."""
+        """Proposals and evaluations. One of each round of a predictor is of the best program so far, and replays."""
         proposals = (counts["breadth"] * counts["depth"] - 1) * sizes.predictors
-        evaluations = (self._evaluations(counts, sizes) - 1) * sizes.dev * sizes.calls_per_row
-        return int(proposals + evaluations)
+        known = 1 if sizes.predictors == 1 else sizes.predictors * int(counts["depth"])
+        per_row = sizes.calls_per_change or sizes.calls_per_row
+        return int(proposals + (self._evaluations(counts, sizes) - known) * sizes.dev * per_row)
 
     def trials(self, counts: Counts, sizes: Sizes) -> int | None:
         """Evaluations."""

@@ -28,6 +28,8 @@ class Sizes:
     """What an optimizer makes proposals for."""
     calls_per_row: int = 1
     """Usual calls for one answer and its score: `contract/calls.py`."""
+    calls_per_change: int | None = None
+    """The same where one predictor was changed; None: as many as for any answer."""
 
 
 @dataclass(frozen=True)
