@@ -364,7 +364,7 @@ def test_all_mistakes_of_a_manifest_are_told_at_once(tmp_path: Path) -> None:
             'did you mean "metric"?',
             "OptimizationRun/run: spec.optimizer.miproV2: numCandidates needs numTrials beside it: write both, or neither",
             "OptimizationRun/run: spec.concurency: unknown field; allowed: answersFrom, budget, cleanup, concurrency, deadlines, "
-            "endpoints, goal, journal, mode, optimizer, podTemplate, priorityClassName, programRef, readyWhen, repeats, rerun, "
+            "endpoints, goal, journal, mode, optimizer, pacing, podTemplate, priorityClassName, programRef, readyWhen, repeats, rerun, "
             'retries, reuse, seed, startFrom, stop, suspend, ttlAfterFinished; did you mean "concurrency"?',
         ]
         assert done.stderr.startswith(f"InvalidManifest: {place.manifests / 'all.yaml'}:")

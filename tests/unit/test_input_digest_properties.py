@@ -435,7 +435,7 @@ def test_the_classes_of_a_runs_fields_are_those_that_its_users_were_promised() -
     promised = {
         FieldClass.IMMUTABLE: "programRef",
         FieldClass.INPUT: "optimizer endpoints startFrom seed goal mode repeats",
-        FieldClass.LIVE: "budget concurrency stop",
+        FieldClass.LIVE: "budget concurrency pacing stop",
         FieldClass.EXECUTION: "podTemplate answersFrom journal deadlines retries priorityClassName",
         FieldClass.CONTROL: "suspend rerun readyWhen cleanup ttlAfterFinished reuse",
     }

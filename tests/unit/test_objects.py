@@ -69,7 +69,7 @@ def test_metadata_and_status_belong_to_kubernetes() -> None:
             4,
             [
                 "spec.concurency: unknown field; allowed: "
-                "answersFrom, budget, cleanup, concurrency, deadlines, endpoints, goal, journal, mode, optimizer, podTemplate, "
+                "answersFrom, budget, cleanup, concurrency, deadlines, endpoints, goal, journal, mode, optimizer, pacing, podTemplate, "
                 "priorityClassName, programRef, readyWhen, repeats, rerun, retries, reuse, seed, startFrom, stop, "
                 "suspend, ttlAfterFinished"
             ],
@@ -80,7 +80,7 @@ def test_metadata_and_status_belong_to_kubernetes() -> None:
             {},
             [
                 "spec.program_ref: unknown field; allowed: "
-                "answersFrom, budget, cleanup, concurrency, deadlines, endpoints, goal, journal, mode, optimizer, podTemplate, "
+                "answersFrom, budget, cleanup, concurrency, deadlines, endpoints, goal, journal, mode, optimizer, pacing, podTemplate, "
                 "priorityClassName, programRef, readyWhen, repeats, rerun, retries, reuse, seed, startFrom, stop, "
                 "suspend, ttlAfterFinished"
             ],

@@ -166,7 +166,7 @@ class JudgeMetric(JudgeReward):
     @model_validator(mode="after")
     def _votes(self) -> Self:
         if self.votes is not None and self.votes % 2 == 0:
-            raise PydanticCustomError("range", "votes must be odd, found {votes}", {"votes": self.votes})
+            raise PydanticCustomError("range", "votes must be odd")
         if self.combine is not None and self.votes is None:
             raise PydanticCustomError("range", "combine needs votes")
         if self.pairwise and self.scale is not None:
