@@ -323,7 +323,7 @@ def test_a_refused_call_is_told_to_the_model_once_and_for_ever(tmp_path: Path) -
 def test_a_call_that_fails_alone_is_told_after_three_attempts_and_a_look_whether_the_tool_still_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dspy_operator.runner.tools.backoff_seconds", lambda *_: 0.0)
+    monkeypatch.setattr("dspy_operator.runner.servers.backoff_seconds", lambda *_: 0.0)
     scene = Scene(tmp_path)
     scene.row("q1", "good")
 
@@ -341,7 +341,7 @@ def test_a_call_that_fails_alone_is_told_after_three_attempts_and_a_look_whether
 def test_a_tool_that_answers_nothing_stops_the_run_and_nothing_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dspy_operator.runner.tools.backoff_seconds", lambda *_: 0.0)
+    monkeypatch.setattr("dspy_operator.runner.servers.backoff_seconds", lambda *_: 0.0)
     scene = Scene(tmp_path)
     scene.outcome = ConnectionRefusedError(111, "Connection refused")
     with pytest.raises(RunStop) as stopped:
