@@ -28,6 +28,8 @@ class SearchServer:
     answers: Callable[[str, int], Answer]
     asked: Counter[str] = field(default_factory=Counter)
     top_ks: set[int] = field(default_factory=set)
+    keys: set[str | None] = field(default_factory=set)
+    """X-Api-Key of whoever asked."""
 
 
 @contextmanager
@@ -41,6 +43,7 @@ def search_server(answers: Callable[[str, int], Answer] = passages) -> Iterator[
             with lock:
                 serving.asked[body["query"]] += 1
                 serving.top_ks.add(body["topK"])
+                serving.keys.add(self.headers["X-Api-Key"])
                 count = serving.asked[body["query"]]
             status, content = serving.answers(body["query"], count)
             sent = json.dumps(content).encode()

@@ -220,6 +220,7 @@ def test_a_tool_that_wants_to_know_who_asks_ends_the_run(tmp_path: Path) -> None
         done = place.run()
         assert (done.code, done.result["reason"]) == (46, "AuthenticationFailed"), done.stderr
         assert f'the tool "lookup" at {tools.url}/lookup' in done.result["message"] and tools.calls == 1
+        assert done.result["path"] == "spec.program.single.module.react.tools[0].http.headersSecret"
 
 
 def test_a_tool_that_is_slow_down_is_asked_again_when_it_says(tmp_path: Path) -> None:

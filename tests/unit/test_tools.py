@@ -203,6 +203,17 @@ def test_prompts_json_says_how_a_trajectory_is_written(tmp_path: Path, type_: st
     assert [vector["predictor"] for vector in document["vectors"]] == ["predict.react", "predict.extract.predict"]
 
 
+def test_the_source_names_the_headers_that_a_tool_wants(tmp_path: Path) -> None:
+    one: dict[str, tuple[str, ...]] = {"search": ("Authorization",)}
+    many: dict[str, tuple[str, ...]] = {f"{'x' * 40}{at}": ("Authorization", "X-Team") for at in range(2)}
+    for headers in (one, many):
+        source = program_source("qa", a_program(), None, headers=headers)
+        command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", "120", "-"]
+        formatted = subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
+        assert formatted == source
+        assert {tool: [*names] for tool, names in headers.items()} == load_program(source, tmp_path).namespace.HEADERS
+
+
 def test_xml_is_refused() -> None:
     (problem,) = check_program(a_program(), None, Adapter.model_validate({"type": "XML"}))
     assert problem.field == "spec.adapter.type" and "XML is not for a ReAct" in problem.message
@@ -279,6 +290,23 @@ def test_lines_of_a_graphs_lookups_are_not_tools(tmp_path: Path) -> None:
     scene.journal.append("told", **lookup, passages=["p"])
     scene.journal.close()
     assert Scene(tmp_path).tools.usage() == {}
+
+
+def test_headers_go_to_the_tool_that_they_are_for_and_a_value_that_is_said_back_is_not_told(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.tools.open(scene.ledger, scene.journal, {"search": {"Authorization": "Bearer 12345678", "X": "answer"}})
+    seen: list[Any] = []
+
+    def send(url: str, arguments: Any, headers: Any, timeout: float) -> str:
+        seen.append((url, headers))
+        return "answer to 12345678"
+
+    scene.send = send  # type: ignore[method-assign]
+    assert scene.row("q1", "a")[0] == ["answer to ***"]
+    with dspy.context(lm=scene.ledger.lm("task", scene.epoch)):
+        scene.tools.on_module_start("2", scene.react, {"args": (), "kwargs": {"question": "q1"}})
+        scene.tools.call(send, "search", "http://elsewhere.example/", {"query": "a"})
+    assert [headers.keys() for _, headers in seen] == [{"Authorization", "X"}, set()]
 
 
 def test_verify_asks_no_tool(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 from pydantic.functional_validators import AfterValidator
@@ -437,6 +437,16 @@ class GraphProgram(ApiModel):
     output: Wiring = spec_field(INPUT, "What comes out: output field -> where its value comes from.")
 
 
+class Server(NamedTuple):
+    """A server that a program asks beside its model."""
+
+    path: tuple[str | int, ...]
+    """Of its `http`."""
+    name: str
+    """Of the tool or node."""
+    http: HTTPTool
+
+
 class Program(UnionModel):
     """The program's shape; `type` names the member that is set."""
 
@@ -466,6 +476,19 @@ class Program(UnionModel):
             "single.module.refine.reward.code": refine.reward.code if refine is not None else None,
         }
         return {path: code for path, code in found.items() if code is not None}
+
+    @property
+    def servers(self) -> Sequence[Server]:
+        """What it asks beside its model."""
+        found = [
+            Server(("spec", "program", "single", "module", "react", "tools", at, "http"), tool.name, tool.http)
+            for at, tool in enumerate(self.tools)
+        ]
+        for name, node in sorted(self.graph.nodes.items()) if self.graph is not None else ():
+            if node.retrieve is not None:
+                path = ("spec", "program", "graph", "nodes", name, "retrieve", "http")
+                found.append(Server(path, name, node.retrieve.http))
+        return found
 
     @property
     def inputs(self) -> list[SignatureField]:

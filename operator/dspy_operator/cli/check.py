@@ -28,6 +28,7 @@ from dspy_operator.contract.resolve import PROMPT_OPTIMIZERS
 
 SHOWN_ROWS = 20
 """Dropped rows of one program that are told one by one."""
+_NO_ROWS = "the rows were not checked"
 
 
 @dataclass
@@ -56,7 +57,7 @@ def check(
 
     Args:
         volumes: PersistentVolumeClaim name -> folder with its files.
-        secrets: name of a Secret that rows need -> folder with its keys.
+        secrets: name of a Secret that rows, or servers of a program, need -> folder with its keys.
     """
     manifests, problems = survey_manifests(paths)
     checked = Checked(list(map(Finding.of, problems)))
@@ -93,7 +94,7 @@ class _Check:
         path = ("spec", "target", "endpoint", "name")
         self._look_for(program, path, "ModelEndpoint", target.namespace or program.metadata.namespace, target.name)
         problems = list(_program_problems(program))
-        if not problems and self._has_rows(program):
+        if not problems and self._has_all(program):
             try:
                 local = prepare_program(self._options, self._manifests, program)
             except RunFailed as failure:
@@ -103,25 +104,36 @@ class _Check:
         for problem in problems:
             self._add(program, problem)
 
-    def _has_rows(self, program: PromptProgram) -> bool:
-        """Whether the rows are at hand: volumes and Secrets are in the cluster."""
+    def _has_all(self, program: PromptProgram) -> bool:
+        """Whether everything is at hand: volumes and Secrets are in the cluster."""
+        given = self._options.secrets or {}
         for _, at, source in program.spec.dataset.sources():
             claim, secret = source.persistent_volume_claim, source.secret()
-            path: FieldPath = ()
             if claim is not None and claim.claim_name not in (self._options.volumes or {}):
                 what, flag = f"PersistentVolumeClaim {claim.claim_name}", f"--volume {claim.claim_name}=FOLDER"
-                path, reason = ("persistentVolumeClaim", "claimName"), Reason.DATASET_NOT_FOUND
-            elif secret is not None and secret.name not in (self._options.secrets or {}):
-                what, flag = f"Secret {secret.name}", f"--secret {secret.name}=FOLDER"
-                path, reason = secret.path, Reason.SECRET_MISSING
-            if path:
-                identity, path = ObjectId.of(program), (*at.split("."), *path)
-                message = f"{what} is in the cluster: the rows were not checked; {flag} gives its files"
-                self._wrong.add(identity)
-                place = self._manifests.place(identity, path)
-                self._put(Severity.WARNING, reason.value, message, identity, path, place)
+                path: FieldPath = (*at.split("."), "persistentVolumeClaim", "claimName")
+                self._absent(program, path, Reason.DATASET_NOT_FOUND, f"{what} is in the cluster: {_NO_ROWS}; {flag}")
+                return False
+            if secret is not None and secret.name not in given:
+                self._absent_secret(program, (*at.split("."), *secret.path), secret.name, _NO_ROWS)
+                return False
+        for server in program.spec.program.servers:
+            wanted = server.http.headers_secret
+            if wanted is not None and wanted.name not in given:
+                path = (*server.path, "headersSecret", "name")
+                self._absent_secret(program, path, wanted.name, "the program was not built")
                 return False
         return True
+
+    def _absent_secret(self, program: PromptProgram, path: FieldPath, name: str, then: str) -> None:
+        message = f"Secret {name} is in the cluster: {then}; --secret {name}=FOLDER"
+        self._absent(program, path, Reason.SECRET_MISSING, message)
+
+    def _absent(self, program: PromptProgram, path: FieldPath, reason: Reason, message: str) -> None:
+        identity = ObjectId.of(program)
+        self._wrong.add(identity)
+        place = self._manifests.place(identity, path)
+        self._put(Severity.WARNING, reason.value, f"{message} gives its files", identity, path, place)
 
     def _built(self, local: Local, program: PromptProgram) -> list[RunFailed]:
         from dspy_operator.runner.process import validate_process

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from dspy_operator.api.code import CodeConfigMap
 from dspy_operator.api.dataset import PartSource
-from dspy_operator.api.objects import OptimizationRun, PromptProgram
+from dspy_operator.api.objects import OptimizationRun, PromptProgram, field_path
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
 from dspy_operator.api.program import codes_of
 from dspy_operator.cli.manifests import FieldPath, Manifests, ObjectId, one_run, read_manifests
@@ -74,7 +74,7 @@ class Options:
     revisions: Mapping[str, Path] | None = None
     """Name of a revision that a run starts from -> folder with its files."""
     secrets: Mapping[str, Path] | None = None
-    """Name of a Secret that a source of rows names -> folder with its keys."""
+    """Name of a Secret that rows, or servers of a program, need -> folder with its keys."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,8 @@ def _surroundings(
 ) -> Surroundings:
     urls, key_files = _endpoint_urls(options, manifests)
     paths = Paths(journal=str(folder / "journal.jsonl"), out=str(folder), control=str(folder / "control.json"))
-    around = Surroundings(data_path="", paths=paths, urls=urls, key_files=key_files)
+    headers = _headers(options, program)
+    around = Surroundings(data_path="", paths=paths, urls=urls, key_files=key_files, headers=headers)
     around = replace(_with_data_in(around, program, folder), code=_code(manifests, program, folder))
     incumbent = _incumbent(options.incumbent) if options.incumbent is not None else None
     digest, test_digest = _digests(program, around, rows)
@@ -332,13 +333,10 @@ def _rows(
 
 
 def _fetched(options: Options, of: PartSource, path: Path) -> Path:
-    secret, folder = of.source.secret(), None
+    secret, keys = of.source.secret(), None
     if secret is not None:
-        folder = (options.secrets or {}).get(secret.name)
-        if folder is None:
-            message = f"Secret {secret.name} is in the cluster; here --secret {secret.name}=FOLDER gives its keys, each a file"
-            raise RunFailed(Reason.SECRET_MISSING, message, path=".".join((of.path, *secret.path)))
-    keys, name = str(folder) if folder is not None else None, secret.name if secret is not None else None
+        keys = _secret_folder(options, secret.name, ".".join((of.path, *secret.path)))
+    name = secret.name if secret is not None else None
     if (http := of.source.http) is not None:
         from dspy_operator.runner.fetch import fetch
 
@@ -357,6 +355,23 @@ def _fetched(options: Options, of: PartSource, path: Path) -> Path:
         )
         fetch_object(RowsFile(path=str(path), sha256=s3.sha256, s3=wanted), field=of.path)
     return path
+
+
+def _headers(options: Options, program: PromptProgram) -> dict[str, str]:
+    """Secret that a server of the program is asked with -> folder with its keys."""
+    return {
+        secret.name: _secret_folder(options, secret.name, field_path((*server.path, "headersSecret", "name")))
+        for server in program.spec.program.servers
+        if (secret := server.http.headers_secret) is not None
+    }
+
+
+def _secret_folder(options: Options, name: str, path: str) -> str:
+    folder = (options.secrets or {}).get(name)
+    if folder is None:
+        message = f"Secret {name} is in the cluster; here --secret {name}=FOLDER gives its keys, each a file"
+        raise RunFailed(Reason.SECRET_MISSING, message, path=path)
+    return str(folder)
 
 
 def _content(options: Options, manifests: Manifests, namespace: str, of: PartSource) -> bytes | Path:

@@ -46,7 +46,9 @@ Volumes = Annotated[
 Secrets = Annotated[
     list[str] | None,
     typer.Option(
-        "--secret", metavar="NAME=FOLDER", help="Folder with the keys of a Secret that rows need, each a file."
+        "--secret",
+        metavar="NAME=FOLDER",
+        help="Folder with the keys of a Secret that rows, tools or lookups need, each a file.",
     ),
 ]
 Plain = Annotated[

@@ -216,6 +216,11 @@ def rows_secret_folder(number: int) -> str:
     return f"/secrets/data-{number}"
 
 
+def headers_folder(secret: str) -> str:
+    """Files of a Secret that a server of the program is asked with, one for each header; an optional mount."""
+    return f"/secrets/headers/{secret}"
+
+
 def key_file(role: str) -> str:
     """File of a role's API key: an optional mount, so that its absence is a typed exit."""
     return f"/secrets/{role}/api-key"

@@ -58,6 +58,8 @@ class Surroundings:
     incumbent: Incumbent | None = None
     start: Start | None = None
     """What `startFrom` comes to; None for the baseline."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Secret that a server of the program is asked with -> folder with a file for each header."""
     test_looks: int = 0
     attempt: int = 1
     code: Mapping[str, CodePart] = field(default_factory=dict)
@@ -128,6 +130,7 @@ def resolve(
             min_improvement=(promotion.min_improvement if promotion else None) or "0",
         ),
         repeats=repeats,
+        headers=dict(around.headers) or None,
         paths=around.paths,
     )
 
@@ -146,6 +149,7 @@ def resolve_validation(program: PromptProgram, around: Surroundings) -> RunSpec:
         program=program_part(program, around.code),
         dataset=dataset_part(program, around),
         code=dict(around.code),
+        headers=dict(around.headers) or None,
         paths=around.paths,
     )
 

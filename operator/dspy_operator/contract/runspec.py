@@ -234,6 +234,8 @@ class RunSpec(Document):
     gate: Gate = Gate()
     repeats: int = 1
     """Answers to each test row; above 1 only where the task role samples."""
+    headers: dict[str, str] | None = None
+    """Secret that a server of the program is asked with -> folder with a file for each header."""
     paths: Paths
 
 

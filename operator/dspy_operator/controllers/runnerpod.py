@@ -68,6 +68,8 @@ class Mounts(_Mount):
     """Name of the revision ConfigMap that is served."""
     start: str | None = None
     """Name of the revision ConfigMap that the optimizer begins with."""
+    headers: tuple[str, ...] | None = None
+    """Secrets that servers of the program are asked with."""
     keys: dict[str, KeyRef] = Field(default_factory=dict)
     """Role -> Secret and key that hold its endpoint's API key."""
     image: str = ""
@@ -359,6 +361,10 @@ def _volumes(pod: Pod) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     if mounts.start is not None:
         volumes.append({"name": "start", "configMap": {"name": mounts.start}})
         where["start"] = names.START_FOLDER
+    for number, secret_name in enumerate(mounts.headers or ()):
+        source = {"secretName": secret_name, "optional": True}
+        volumes.append({"name": f"program-headers-{number}", "secret": source})
+        where[f"program-headers-{number}"] = names.headers_folder(secret_name)
     for role, ref in sorted(mounts.keys.items()):
         folder, _, file = names.key_file(role).rpartition("/")
         volumes.append(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.contract.runspec import HTTPRows, RowsFile
+from dspy_operator.contract.runspec import RowsFile
 from dspy_operator.runner.snapshot import (
     CHUNK_BYTES,
     CONNECT_SECONDS,
@@ -18,15 +17,13 @@ from dspy_operator.runner.snapshot import (
     TryAgain,
     keep,
     retry_after,
-    secret_files,
+    secret_headers,
 )
 
 SECONDS = httpx.Timeout(STEP_SECONDS, connect=CONNECT_SECONDS)
 REDIRECTS = 5
 
 _REDIRECT = frozenset({301, 302, 303, 307, 308})
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""A token of RFC 9110."""
 
 
 def fetch(file: RowsFile, *, field: str) -> None:
@@ -45,7 +42,8 @@ def fetch(file: RowsFile, *, field: str) -> None:
     path, http = Path(file.path), file.http
     if http is None or path.is_file():
         return
-    headers = _headers(http, field=field)
+    secret = f"{field}.http.headersSecret.name"
+    headers = secret_headers(http.headers_folder, http.headers_secret, field=secret) if http.headers_folder else {}
 
     def chunks() -> Iterator[bytes]:
         with httpx.Client(timeout=SECONDS, headers={"Accept-Encoding": "identity"}) as client:
@@ -97,16 +95,3 @@ def _asked(client: httpx.Client, url: str, headers: dict[str, str], *, field: st
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
-
-
-def _headers(http: HTTPRows, *, field: str) -> dict[str, str]:
-    """A file of the Secret is a header."""
-    if http.headers_folder is None:
-        return {}
-    at = f"{field}.http.headersSecret.name"
-    headers = secret_files(http.headers_folder, http.headers_secret, field=at)
-    for name, value in headers.items():
-        if not _HEADER.fullmatch(name) or not value.isprintable():
-            problem = f'key "{name}" of Secret {http.headers_secret} is no header: its name or value has characters that a header cannot have'
-            raise RunFailed(Reason.SECRET_MISSING, problem, path=at)
-    return headers

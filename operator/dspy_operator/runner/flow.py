@@ -28,6 +28,7 @@ from dspy_operator.runner.adapter_choice import settle, told
 from dspy_operator.runner.calibration import calibrate
 from dspy_operator.runner.classes import Classes, by_class, classified
 from dspy_operator.runner.estimate import estimate
+from dspy_operator.runner.headers import header_values
 from dspy_operator.runner.journal import Journal, answers_in, is_full
 from dspy_operator.runner.judge import Arm, answer_all, answer_repeatedly, examples
 from dspy_operator.runner.ledger import Epoch, Ledger, Mark
@@ -134,7 +135,7 @@ class Run:
         self._ledger: Ledger | None = None
         self._journal: Journal | None = None
         self._prepared: Prepared | None = None
-        self._retrieval = Retrieval(spec.program.program.graph)
+        self._retrieval = Retrieval(spec.program.program)
         self._tools = Tools(spec.program.program.tools)
         self._best = Best()
         self._kept = ""
@@ -411,8 +412,9 @@ class Run:
             offline_stop=offline_stop,
             others=answers_in(self._answers),
         )
-        self._retrieval.open(self._ledger, journal)
-        self._tools.open(self._ledger, journal)
+        headers = header_values(self.spec) if recorded is None else {}
+        self._retrieval.open(self._ledger, journal, headers)
+        self._tools.open(self._ledger, journal, headers)
         self._reporter.attach(self._ledger)
         if self._halted is not None:
             self._ledger.halt(self._halted)

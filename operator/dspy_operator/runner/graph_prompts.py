@@ -20,6 +20,7 @@ from dspy_operator.api.signature_types import (
     Scalar,
     TypeExpr,
 )
+from dspy_operator.runner.react_prompts import HEADERS
 from dspy_operator.runner.retrieval import looking_up
 from dspy_operator.runner.values import for_dspy, input_fields, plain_fields
 
@@ -46,11 +47,12 @@ _TEMPLATE = (
 )
 
 
-def wiring(graph: Graph, predictors: Sequence[str]) -> dict[str, Any]:
+def wiring(graph: Graph, predictors: Sequence[str], headers: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """`wiring` and `output`.
 
     Args:
         graph: what the program means.
+        headers: node -> names of the headers that its server wants.
         predictors: their names as DSPy has them; that of a ChainOfThought is below its node's.
     """
     steps = []
@@ -63,6 +65,7 @@ def wiring(graph: Graph, predictors: Sequence[str]) -> dict[str, Any]:
             asks = {"predictor": next(each for each in predictors if each.partition(".")[0] == name)}
         if node.retrieve is not None:
             asks = {"retrieve": {"url": node.retrieve.http.url, "topK": node.retrieve.top_k or DEFAULT_TOP_K}}
+            asks |= {"headers": list(headers[name])} if name in headers else {}
         if node.template is not None:
             inputs, asks = sorted(node.inputs), {"template": node.template.text}
         steps.append(
@@ -76,12 +79,13 @@ def wiring(graph: Graph, predictors: Sequence[str]) -> dict[str, Any]:
     return {"wiring": steps, "output": dict(sorted(graph.written.output.items()))}
 
 
-def rules(graph: Graph) -> dict[str, dict[str, str]]:
+def rules(graph: Graph, headers: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
     """What the wiring means."""
     nodes = graph.written.nodes.values()
     told = {"steps": _STEPS}
     told |= {"forEach": _FOR_EACH} if any(node.for_each is not None for node in nodes) else {}
     told |= {"retrieve": _RETRIEVE} if any(node.retrieve is not None for node in nodes) else {}
+    told |= {"headers": HEADERS} if headers else {}
     told |= {"template": _TEMPLATE} if any(node.template is not None for node in nodes) else {}
     return {"wiring": told}
 
@@ -142,7 +146,7 @@ def walk(
     for name, predictor in module.named_predictors():
         predictor.forward = answering(name, predictor)
 
-    def look_up(url: str, query: str, top_k: int) -> list[str]:
+    def look_up(url: str, query: str, top_k: int, node: str = "") -> list[str]:
         found = [f"Passage {number} for: {query}" for number in range(1, min(top_k, 2) + 1)]
         vectors.append({"url": url, "query": query, "topK": top_k, "passages": found})
         return found

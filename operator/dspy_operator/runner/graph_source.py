@@ -72,8 +72,25 @@ def fills(graph: GraphProgram) -> bool:
     return any(node.template is not None for node in graph.nodes.values())
 
 
+def retrieved(*, asks_with_headers: bool) -> str:
+    """The function that looks up.
+
+    Args:
+        asks_with_headers: the text is another only where a server wants some.
+    """
+    if not asks_with_headers:
+        return RETRIEVED
+    text = RETRIEVED.replace("top_k: int) ->", 'top_k: int, node: str = "") ->')
+    text = text.replace('"application/json"})', '"application/json", **headers_of(node)})')
+    return text.replace("urllib.request.urlopen(", "urllib.request.build_opener(NoRedirect).open(")
+
+
 def program_class(
-    graph: GraphProgram, order: Sequence[str], titles: Mapping[str, str], parameter: Callable[[str], str]
+    graph: GraphProgram,
+    order: Sequence[str],
+    titles: Mapping[str, str],
+    parameter: Callable[[str], str],
+    headers: Container[str] = (),
 ) -> str:
     """The class `Program`.
 
@@ -82,6 +99,7 @@ def program_class(
         order: of the steps.
         titles: step -> its signature's class.
         parameter: input -> how `forward` declares it.
+        headers: steps whose servers want some.
     """
     inits = []
     for name in order:
@@ -92,7 +110,7 @@ def program_class(
     header = (
         _laid(_Call("def forward(", parameters), indent=4, after=len(" -> dspy.Prediction:")) + " -> dspy.Prediction:"
     )
-    lines = [f"{name} = {_laid(_step(name, graph), before=len(name) + 3)}" for name in order]
+    lines = [f"{name} = {_laid(_step(name, graph, headers), before=len(name) + 3)}" for name in order]
     outputs = [(name, _value(reference, graph)) for name, reference in sorted(graph.output.items())]
     lines.append(f"return {_laid(_Call('dspy.Prediction(', outputs), before=len('return '))}")
     init = textwrap.indent("\n".join(["super().__init__()", *inits]), " " * 4)
@@ -120,7 +138,7 @@ class _Each:
 _Expression = str | _Call | _Each
 
 
-def _step(name: str, graph: GraphProgram) -> _Expression:
+def _step(name: str, graph: GraphProgram, headers: Container[str]) -> _Expression:
     node = graph.nodes[name]
     if node.predict is not None:
         fields = [field.name for field in node.predict.signature.inputs]
@@ -132,7 +150,8 @@ def _step(name: str, graph: GraphProgram) -> _Expression:
         assert node.retrieve is not None
         query = (QUERY, _value(node.inputs[QUERY], graph))
         top_k = str(node.retrieve.top_k or DEFAULT_TOP_K)
-        call = _Call("retrieved(", [("", python_string(node.retrieve.http.url)), query, ("top_k", top_k)])
+        asks_as = [("node", python_string(name))] if name in headers else []
+        call = _Call("retrieved(", [("", python_string(node.retrieve.http.url)), query, ("top_k", top_k), *asks_as])
     if node.for_each is None:
         return call
     items = [("", python_string(name)), ("", _value(node.for_each, graph)), ("", str(node.max_items))]

@@ -21,6 +21,7 @@ from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import ProgramPart, RunSpec
 from dspy_operator.runner.calibration import Calibration, calibrations, columns_of
 from dspy_operator.runner.code import Function, load
+from dspy_operator.runner.headers import Names, header_names
 from dspy_operator.runner.metric import CHECKED_ROWS, ScoredMetric, check_metric
 from dspy_operator.runner.optimizers.shape import Optimizer, Sizes
 from dspy_operator.runner.program import LoadedProgram, check_program, load_program
@@ -50,6 +51,8 @@ class Prepared:
     """Path of code of one's own -> sha256 of its file."""
     reward: RewardText | None = None
     """Of somebody's own."""
+    headers: Names = field(default_factory=dict)
+    """What servers of the program want, by names."""
 
     @property
     def calibration_calls(self) -> int:
@@ -86,7 +89,8 @@ def prepare(spec: RunSpec) -> Prepared:
     """Read, build and check.
 
     Raises:
-        RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset, SplitEmpty, CodeNotFound or InvalidMetric, with the field's path.
+        RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset, SplitEmpty, CodeNotFound, InvalidMetric or SecretMissing, with the
+            field's path.
     """
     rows, parts = read_parts(spec)
     part = spec.program
@@ -108,8 +112,8 @@ def prepare(spec: RunSpec) -> Prepared:
     check_metric(metric, rows.rows)
     calibrated = calibrations(part.metric, metric.every_judge, parts.dev, lambda name, value: types[name].coerce(value))
     adapter = concrete(part)
-    reward = _reward(part, functions)
-    program = load_program(source_in(part, adapter, reward), Path(spec.paths.out) / "program", reward)
+    reward, headers = _reward(part, functions), header_names(spec)
+    program = load_program(source_in(part, adapter, reward, headers), Path(spec.paths.out) / "program", reward)
     if reward is not None:
         _check_reward(program, rows.rows[:CHECKED_ROWS], part.program)
     optimizer, options = None, OptimizerOptions()
@@ -132,7 +136,7 @@ def prepare(spec: RunSpec) -> Prepared:
             if why is not None:
                 raise RunFailed(Reason.INVALID_DATASET, f"{each.type}: {why}", path=each.path)
     code = {path: function.sha256 for path, function in functions.items()}
-    return Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code, reward)
+    return Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code, reward, headers)
 
 
 def _reward(part: ProgramPart, functions: Mapping[str, Function]) -> RewardText | None:
@@ -171,17 +175,16 @@ def _beside(program: Program) -> dict[str, object]:
     return {}
 
 
-def source_in(part: ProgramPart, adapter: Adapter | None, reward: RewardText | None = None) -> str:
+def source_in(part: ProgramPart, adapter: Adapter | None, reward: RewardText | None, headers: Names) -> str:
     """program.py of a program that is asked in a certain adapter."""
-    return program_source(part.name, part.program, adapter, part.request, part.types, reward)
+    return program_source(part.name, part.program, adapter, part.request, part.types, reward, headers)
 
 
 def held_to_schemas(spec: RunSpec, prepared: Prepared, folder: str) -> Prepared:
     """The same with the adapter of endpoints that keep JSON schemas, written to `out/<folder>`."""
     adapter = concrete(spec.program, keeps_schema=True)
-    program = load_program(
-        source_in(spec.program, adapter, prepared.reward), Path(spec.paths.out) / folder, prepared.reward
-    )
+    source = source_in(spec.program, adapter, prepared.reward, prepared.headers)
+    program = load_program(source, Path(spec.paths.out) / folder, prepared.reward)
     return dataclasses.replace(prepared, program=program, adapter=adapter)
 
 

@@ -23,6 +23,7 @@ from dspy_operator.api.program import (
     ModuleType,
     ObjectType,
     Program,
+    Server,
     Signature,
     SignatureField,
     SingleProgram,
@@ -39,7 +40,7 @@ from dspy_operator.runner.attempts import make_whole, rewarding
 from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.module_check import check_module
 from dspy_operator.runner.program_source import NAMES, reads_datetime
-from dspy_operator.runner.react_source import ARGUMENT_NAMES, TOOL_NAMES, TYPE_NAMES
+from dspy_operator.runner.react_source import ARGUMENT_NAMES, HEADERS_NAMES, TOOL_NAMES, TYPE_NAMES
 from dspy_operator.runner.reward_source import RewardText
 from dspy_operator.runner.values import plain
 
@@ -96,12 +97,15 @@ def check_program(
         problems += check_module(program.single)
     if program.graph is not None:
         problems += _check_names(program.graph, shadowed)
+        problems += _one_secret_a_url(program)
     if adapter is not None:
         problems += _not_for_adapter(program, known, adapter)
     taken = NAMES
     if program.single is not None and program.single.module_type is ModuleType.REACT:
         problems += _check_react(program.single, known, adapter)
         taken |= TYPE_NAMES
+    if any(server.http.headers_secret is not None for server in program.servers):
+        taken |= HEADERS_NAMES
     told = {problem.path for problem in problems}
     problems += [problem for problem in known.problems if problem.path not in told]
     for name, object_type in sorted((types or {}).items()):
@@ -172,6 +176,16 @@ def _check_names(graph: GraphProgram, shadowed: Set[str]) -> Iterator[Problem]:
     for name in sorted(graph.output):
         if name.startswith(("_", "dspy_")) or name in {"base", "record"}:
             yield Problem((*GRAPH, "output", name), f'"{name}" cannot be an output: DSPy uses it')
+
+
+def _one_secret_a_url(program: Program) -> Iterator[Problem]:
+    """What one URL says to a query is known by the query alone, whichever node asked."""
+    first: dict[str, Server] = {}
+    for server in program.servers:
+        before = first.setdefault(server.http.url, server)
+        if server.http.headers_secret != before.http.headers_secret:
+            message = f'the node "{before.name}" asks the same URL with other headers'
+            yield Problem((*server.path, "headersSecret"), message)
 
 
 def _check_react(single: SingleProgram, known: ProgramTypes, adapter: Adapter | None) -> Iterator[Problem]:

@@ -38,14 +38,23 @@ from dspy_operator.api.signature_types import (
 )
 from dspy_operator.runner import graph_source
 from dspy_operator.runner.adapter_source import CLASSES, AdapterSource, adapter_source
-from dspy_operator.runner.graph_source import BOUNDED, FILLED, RETRIEVED
+from dspy_operator.runner.graph_source import BOUNDED, FILLED
 from dspy_operator.runner.layout import WIDTH as _WIDTH
 from dspy_operator.runner.layout import call as _call
 from dspy_operator.runner.layout import docstring as _docstring
 from dspy_operator.runner.layout import indented as _indented
 from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.module_source import Needs, module_blocks, needs
-from dspy_operator.runner.react_source import TOOL_CALLS, TOOL_CLASS, has_long_descriptions, tool_function, tool_list
+from dspy_operator.runner.react_source import (
+    HEADERS_CHECK,
+    NO_REDIRECT,
+    TOOL_CLASS,
+    has_long_descriptions,
+    headers_block,
+    tool_calls,
+    tool_function,
+    tool_list,
+)
 from dspy_operator.runner.reward_source import RewardText
 
 _LONG_TYPE = 72
@@ -68,6 +77,7 @@ def program_source(
     request: SamplingRequest | None = None,
     types: Mapping[str, ObjectType] | None = None,
     reward: RewardText | None = None,
+    headers: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """The source of `program.py`.
 
@@ -78,9 +88,15 @@ def program_source(
         request: how the target samples, for those who run the file itself; the runner asks by its own.
         types: `spec.types`.
         reward: a reward of somebody's own.
+        headers: tool or node -> names of the headers that it wants.
     """
     known = program_types(program, types)
-    shape = _single(name, program.single, known, reward) if program.single is not None else _graph(program.graph, known)
+    headers = headers or {}
+    shape = (
+        _single(name, program.single, known, reward)
+        if program.single is not None
+        else _graph(program.graph, known, headers=headers)
+    )
     texts, outputs = shape.texts, [known.fields[field] for field in program.output_names]
     written = adapter_source(adapter, has_objects=any(_holds(type_, Object) for type_ in shape.answers))
     needed = needs(program.single, known.fields)
@@ -92,11 +108,12 @@ def program_source(
             written,
             outputs,
             repeats=BOUNDED in shape.blocks,
-            retrieves=RETRIEVED in shape.blocks,
+            retrieves=program.graph is not None and graph_source.retrieves(program.graph),
             fills=FILLED in shape.blocks,
             has_arguments=any(_arguments(field) for each in (types or {}).values() for field in each.fields),
             needed=needed,
             tools=program.tools,
+            has_headers=bool(headers),
         ),
         *itertools.chain.from_iterable(
             [*texts.aliases(name), _object_class(name, (types or {})[name].fields, texts)] for name in known.objects
@@ -104,9 +121,10 @@ def program_source(
         *shape.blocks,
         *([written.definition] if written.definition else []),
         f'ADAPTER = {written.call}\nREQUEST = {_request(request)}\nSTATE = Path(__file__).with_name("program.json")',
+        *([headers_block(headers)] if headers else []),
         *([shape.typed] if _has_typed(known) else []),
-        *([TOOL_CALLS] if program.tools else []),
-        _functions(known, outputs),
+        *([tool_calls(headers)] if program.tools else []),
+        _functions(known, outputs, asks_with_headers=bool(headers)),
     ]
     return _join(blocks)
 
@@ -151,7 +169,7 @@ def _single(name: str, single: SingleProgram, known: ProgramTypes, reward: Rewar
     return _Shape(texts, answers, blocks, _TYPED.format(title=title))
 
 
-def _graph(graph: GraphProgram | None, known: ProgramTypes) -> _Shape:
+def _graph(graph: GraphProgram | None, known: ProgramTypes, *, headers: Mapping[str, Sequence[str]]) -> _Shape:
     assert graph is not None and known.graph is not None  # code is refused at admission: api/unsupported.py
     titles = graph_source.titles(graph, known.objects)
     parsed = {
@@ -165,10 +183,11 @@ def _graph(graph: GraphProgram | None, known: ProgramTypes) -> _Shape:
             blocks += [*texts.aliases(titles[step]), _signature_class(titles[step], asked.signature, of)]
             answers += [known.graph.fields[step][field.name] for field in asked.signature.outputs]
     blocks += [BOUNDED] if graph_source.repeats(graph) else []
-    blocks += [RETRIEVED] if graph_source.retrieves(graph) else []
+    blocks += [NO_REDIRECT] if headers else []
+    blocks += [graph_source.retrieved(asks_with_headers=bool(headers))] if graph_source.retrieves(graph) else []
     blocks += [FILLED] if graph_source.fills(graph) else []
     blocks += texts.aliases()
-    blocks.append(graph_source.program_class(graph, known.graph.order, titles, texts.parameter))
+    blocks.append(graph_source.program_class(graph, known.graph.order, titles, texts.parameter, headers))
     return _Shape(texts, answers, blocks, _TYPED_GRAPH)
 
 
@@ -228,9 +247,11 @@ def typed(values: dict[str, Any]) -> dict[str, Any]:
     return {name: dspy.Image(value) if types.get(name) is dspy.Image else value for name, value in values.items()}'''
 
 
-def _functions(types: ProgramTypes, outputs: list[TypeExpr]) -> str:
+def _functions(types: ProgramTypes, outputs: list[TypeExpr], *, asks_with_headers: bool) -> str:
     """`load` and `main`; dates and objects come from JSON and go to JSON."""
     text = _FUNCTIONS
+    if asks_with_headers:
+        text = text.replace("    api_key = ", HEADERS_CHECK + "    api_key = ")
     if _has_typed(types):
         text = text.replace("(**options.inputs)", "(**typed(options.inputs))")
     if any(_holds(type_, (Moment, Object)) for type_ in types.every):
@@ -273,8 +294,11 @@ def _imports(
     has_arguments: bool,
     needed: Needs,
     tools: Sequence[Tool],
+    has_headers: bool,
 ) -> str:
-    typing_names = ["Any"] * bool(adapter.definition or repeats or fills or _has_typed(types) or needed.reward or tools)
+    typing_names = ["Any"] * bool(
+        adapter.definition or repeats or fills or _has_typed(types) or needed.reward or tools or has_headers
+    )
     typing_names += ["Literal"] * texts.use_literal
     lines = ["import argparse"]
     lines += ["import datetime"] if reads_datetime(types) else []

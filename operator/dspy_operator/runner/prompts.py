@@ -101,6 +101,7 @@ def prompts_document(
     vectors_rows: Sequence[tuple[Mapping[str, object], Mapping[str, object]]] | None,
     graph: Graph | None = None,
     single: SingleProgram | None = None,
+    headers: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """The content of `prompts.json`; no model, no URL, nothing random.
 
@@ -112,6 +113,7 @@ def prompts_document(
         vectors_rows: (inputs, outputs) of dev rows in the order of their digests; None where rows must not be exported.
         graph: what a program of type Graph means.
         single: a program of type Single; None where its module asks once, with one predictor.
+        headers: tool or node -> names of the headers that it wants.
     """
     kind = adapter_spec.type if adapter_spec else "Chat"
     tools = single.tools if single is not None else ()
@@ -120,15 +122,15 @@ def prompts_document(
         name: (predictor, {}) for name, predictor in module.named_predictors()
     }
     asked |= hidden(single, module) if single is not None else {}
-    wiring += [react_wiring(module.predict, adapter, list(asked), tools)] if tools else []
+    wiring += [react_wiring(module.predict, adapter, list(asked), tools, headers or {})] if tools else []
     document: dict[str, Any] = {
         "format": FORMAT,
-        **({"wiring": wiring} if graph is None else graph_prompts.wiring(graph, list(asked))),
+        **({"wiring": wiring} if graph is None else graph_prompts.wiring(graph, list(asked), headers or {})),
         "predictors": {name: _predictor(predictor, adapter, fixed) for name, (predictor, fixed) in asked.items()},
         "request": {"temperature": "0", **request.document()},
         "answer": {"type": kind, **_ANSWERS[kind]} if kind in _ANSWERS else {"type": "JSON", **_JSON_RULES},
         "rules": _rules([predictor for predictor, _ in asked.values()], adapter)
-        | (graph_prompts.rules(graph) if graph is not None else {"wiring": rules} if rules else {}),
+        | (graph_prompts.rules(graph, headers or {}) if graph is not None else {"wiring": rules} if rules else {}),
     }
     if vectors_rows is None:
         return {**document, "vectors": None, "note": "dataset.exportRows is false: no vectors, since they copy rows"}

@@ -58,6 +58,7 @@ def revision_of(spec: RunSpec, prepared: Prepared, state: Mapping[str, Any]) -> 
         vectors,
         program_types(spec.program.program, spec.program.types).graph,
         spec.program.program.single,
+        prepared.headers,
     )
     return Revision(prepared.program.source.encode(), program_json_bytes(module), document_bytes(prompts))
 

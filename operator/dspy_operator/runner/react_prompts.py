@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -24,11 +24,16 @@ _CALL = (
     "answer: a JSON string as its text, other JSON as json. Of finish it is Completed. Where there is no answer it is "
     "`Execution error in NAME: ` and why."
 )
+HEADERS = "The server wants these headers. Their values are secrets of who asks, and are told nowhere."
 _TOO_LONG = "A request that exceeds the context is asked again without the oldest four fields of the trajectory, twice."
 
 
 def react_wiring(
-    react: dspy.ReAct, adapter: dspy.Adapter, predictors: Sequence[str], tools: Sequence[Tool]
+    react: dspy.ReAct,
+    adapter: dspy.Adapter,
+    predictors: Sequence[str],
+    tools: Sequence[Tool],
+    headers: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Who is asked when, and with what.
 
@@ -37,6 +42,7 @@ def react_wiring(
         adapter: what `program.py` calls ADAPTER.
         predictors: the program's: the one that thinks, and the one that answers.
         tools: as written.
+        headers: tool -> names of the headers that it wants.
     """
     think, answer = predictors
     inputs = {field: field for field in react.signature.input_fields}
@@ -49,10 +55,12 @@ def react_wiring(
                 "url": tool.http.url,
                 "arguments": react.tools[tool.name].args,
                 "effects": tool.effects or "Safe",
+                **({"headers": list(headers[tool.name])} if tool.name in headers else {}),
             }
             for tool in tools
         },
         "call": _CALL,
+        **({"headers": HEADERS} if headers else {}),
         "trajectory": {"round": _round(adapter, "{k}", _PLACES), "rule": _TRAJECTORY, "tooLong": _TOO_LONG},
         "answer": {
             "predictor": answer,

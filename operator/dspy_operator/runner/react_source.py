@@ -6,7 +6,7 @@ replaces by its own: one that retries, and writes down what was answered (runner
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dspy_operator.api.program import ReActOptions, Tool
 from dspy_operator.api.signature_types import python_string
@@ -22,6 +22,7 @@ TOOL_NAMES = frozenset(
         "dict",
         "dspy",
         "float",
+        "headers_of",
         "inspect",
         "int",
         "isinstance",
@@ -35,6 +36,8 @@ ARGUMENT_NAMES = frozenset({"self", "instance", "call_tool"})
 """What DSPy, or the tool's function, calls something itself, and an argument cannot be called."""
 TYPE_NAMES = frozenset({"Tool", "NoRedirect"})
 """What the program of a ReAct calls something itself, and a named type cannot be called."""
+HEADERS_NAMES = frozenset({"FOLDER", "HEADERS", "NoRedirect"})
+"""The same where a server wants headers."""
 
 TOOL_CLASS = """\
 class Tool(dspy.Tool):
@@ -46,7 +49,13 @@ class Tool(dspy.Tool):
         except Exception as error:
             return f"Execution error in {self.name}: {error}\""""
 
-TOOL_CALLS = """\
+NO_REDIRECT = """\
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    \"""Goes nowhere else: the headers are for this URL.\"""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None"""
+_ANY_HEADERS = """\
 def call_tool(name: str, url: str, arguments: dict[str, Any]) -> str:
     \"""What the tool at a URL answers to its arguments.
 
@@ -54,7 +63,14 @@ def call_tool(name: str, url: str, arguments: dict[str, Any]) -> str:
     \"""
     folder = Path(os.environ.get("TOOL_HEADERS", "tool-headers"), name)
     headers = {file.name: file.read_text(encoding="ascii").strip() for file in folder.glob("[!.]*")}
-    return post(url, arguments, headers, timeout=30)
+    return post(url, arguments, headers, timeout=30)"""
+_THESE_HEADERS = """\
+def call_tool(name: str, url: str, arguments: dict[str, Any]) -> str:
+    \"""What the tool at a URL answers to its arguments.\"""
+    return post(url, arguments, headers_of(name), timeout=30)"""
+TOOL_CALLS = (
+    _ANY_HEADERS
+    + """
 
 
 def post(url: str, arguments: dict[str, Any], headers: dict[str, str], timeout: float) -> str:
@@ -69,11 +85,37 @@ def post(url: str, arguments: dict[str, Any], headers: dict[str, str], timeout: 
     return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
 
 
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    \"""Goes nowhere else: the headers are for this URL.\"""
+"""
+    + NO_REDIRECT
+)
 
-    def redirect_request(self, *_: Any) -> None:
-        return None"""
+
+HEADERS_OF = '''\
+HEADERS = {headers}
+FOLDER = Path(os.environ.get("TOOL_HEADERS", "tool-headers"))
+"""A file for each header, in a folder for each server that wants some: {example}."""
+
+
+def headers_of(name: str) -> dict[str, str]:
+    """Who asks: what a server wants to know in headers, whose values are not written here."""
+    return {{header: (FOLDER / name / header).read_text(encoding="ascii").strip() for header in HEADERS.get(name, ())}}'''
+HEADERS_CHECK = """\
+    files = [FOLDER / name / header for name, headers in HEADERS.items() for header in headers]
+    if missing := ", ".join(str(file) for file in files if not file.is_file()):
+        parser.error(f"$TOOL_HEADERS is {FOLDER}, and there is no {missing}")
+"""
+
+
+def headers_block(headers: Mapping[str, Sequence[str]]) -> str:
+    """Which headers servers want, and where their values are."""
+    told = [call(f'"{name}": [', [f'"{header}"' for header in names], "]", 5) for name, names in headers.items()]
+    first = next(f"$TOOL_HEADERS/{name}/{names[0]}" for name, names in headers.items())
+    return HEADERS_OF.format(headers=call("{", told, "}", 10), example=first)
+
+
+def tool_calls(headers: Mapping[str, Sequence[str]]) -> str:
+    """How tools are called; where it is known which headers they want, those and no others are sent."""
+    return TOOL_CALLS.replace(_ANY_HEADERS, _THESE_HEADERS) if headers else TOOL_CALLS
 
 
 def tool_function(tool: Tool, parameter: Callable[[str], str]) -> str:

@@ -6,7 +6,7 @@ A query that fails for good, while the server answers others, is a row without a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,12 @@ import httpx
 from dspy.utils.exceptions import LMError
 
 from dspy_operator.api.fields import parse_duration
-from dspy_operator.api.program import GraphProgram
+from dspy_operator.api.objects import field_path
+from dspy_operator.api.program import Program, Server
 from dspy_operator.contract.canonical import sha256_hex
 from dspy_operator.runner.breaker import Trouble
 from dspy_operator.runner.fetch import shown
+from dspy_operator.runner.headers import Values
 from dspy_operator.runner.journal import Journal
 from dspy_operator.runner.ledger import Ledger
 from dspy_operator.runner.program import LoadedProgram
@@ -30,8 +32,8 @@ FUNCTION = "retrieved"
 """What program.py calls the function that looks up."""
 
 Passages = list[str]
-Look = Callable[[str, str, int], Passages]
-"""(URL, query, topK) -> passages."""
+Look = Callable[..., Passages]
+"""(URL, query, topK, and the node where its server wants headers) -> passages."""
 
 
 class RetrievalFailed(LMError):  # type: ignore[misc]  # DSPy is untyped here
@@ -42,23 +44,28 @@ class Retrieval:
     """The lookups of one run.
 
     Args:
-        graph: the program as written; None where it is no graph, and nothing is looked up.
+        program: as written; where it is no graph, nothing is looked up.
     """
 
-    def __init__(self, graph: GraphProgram | None) -> None:
-        self._paths: dict[str, str] = {}
+    def __init__(self, program: Program) -> None:
+        self._nodes: dict[str, Server] = {}
+        """By URL."""
         self._seconds: dict[str, float] = {}
-        for name, node in sorted(graph.nodes.items()) if graph is not None else ():
-            if node.retrieve is not None:
-                http = node.retrieve.http
-                seconds = parse_duration(http.timeout or DEFAULT_TIMEOUT).total_seconds()
-                self._paths.setdefault(http.url, f"spec.program.graph.nodes.{name}.retrieve.http")
-                self._seconds[http.url] = max(seconds, self._seconds.get(http.url, 0.0))
+        for server in program.servers if program.graph is not None else ():
+            seconds = parse_duration(server.http.timeout or DEFAULT_TIMEOUT).total_seconds()
+            self._nodes.setdefault(server.http.url, server)
+            self._seconds[server.http.url] = max(seconds, self._seconds.get(server.http.url, 0.0))
+        self._headers: Values = {}
         self._servers = Servers()
-        self._client = httpx.Client(follow_redirects=False) if self._paths else None
+        self._client = httpx.Client(follow_redirects=False) if self._nodes else None
 
-    def open(self, ledger: Ledger, journal: Journal) -> None:
-        """From here on something can be looked up: what the journal holds is known."""
+    def open(self, ledger: Ledger, journal: Journal, headers: Values | None = None) -> None:
+        """From here on something can be looked up: what the journal holds is known.
+
+        Args:
+            headers: of the nodes whose servers want some.
+        """
+        self._headers = headers or {}
         self._servers.open(ledger, journal)
 
     def connect(self, program: LoadedProgram) -> None:
@@ -66,7 +73,7 @@ class Retrieval:
         if hasattr(program.namespace, FUNCTION):
             vars(program.namespace)[FUNCTION] = self.look_up
 
-    def look_up(self, url: str, query: str, top_k: int) -> Passages:
+    def look_up(self, url: str, query: str, top_k: int, node: str = "") -> Passages:
         """The passages for a query: from the journal, or from the server.
 
         Raises:
@@ -74,20 +81,23 @@ class Retrieval:
             RetrievalFailed: this query has no answer.
         """
         key = sha256_hex(json.dumps(["retrieve", url, query, top_k]).encode("utf-8", "surrogatepass"))
+        here = self._nodes.get(url)
+        headers = self._headers.get(here.name, {}) if here is not None else {}
         question = Question(
             line={"key": key, "tool": "retrieve", "url": url, "query": query, "topK": top_k},
             asked=query,
             server=f"the server of passages at {shown(url)}",
-            path=self._paths.get(url),
+            path=field_path(here.path) if here is not None else None,
             epoch=dspy.settings.lm.engine.epoch,
-            send=self._passages,
+            send=lambda line: self._passages(line, headers),
+            headers=headers,
         )
         entry = self._servers.ask(question)
         if "error" in entry:
             raise RetrievalFailed(f"{question.server}: {entry['error']}")
         return list(entry["passages"])
 
-    def _passages(self, line: Line) -> dict[str, Passages]:
+    def _passages(self, line: Line, headers: Mapping[str, str]) -> dict[str, Passages]:
         """One answer.
 
         Raises:
@@ -97,7 +107,7 @@ class Retrieval:
         seconds = self._seconds.get(line["url"], 30.0)
         body = {"query": line["query"], "topK": line["topK"]}
         try:
-            with self._client.stream("POST", line["url"], json=body, timeout=seconds) as response:
+            with self._client.stream("POST", line["url"], json=body, headers=headers, timeout=seconds) as response:
                 content = b""
                 for chunk in response.iter_bytes():
                     content += chunk

@@ -15,11 +15,12 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from dspy_operator.contract.exits import Reason
 from dspy_operator.runner.breaker import Breaker, Trouble, backoff_seconds, monotonic
+from dspy_operator.runner.headers import without_values
 from dspy_operator.runner.journal import Journal
 from dspy_operator.runner.ledger import UNPROVEN_BACKOFF_SECONDS, Epoch, Ledger
 from dspy_operator.runner.stop import RunStop
@@ -48,6 +49,11 @@ class Unanswered(Exception):
         after = retry_after or ""
         self.retry_after = float(after) if after.isascii() and after.isdigit() and len(after) < 6 else None
 
+    def told(self, words: str) -> Unanswered:
+        """The same in other words."""
+        self.args = (words,)
+        return self
+
     @classmethod
     def of_status(cls, status: int, words: str, retry_after: str | None) -> Unanswered:
         """An HTTP status that is no answer."""
@@ -69,6 +75,8 @@ class Question:
     """Of the server in the program; None where it is not there any more."""
     epoch: Epoch
     send: Send
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """That it is sent with: a server may say their values back, and nobody is told them."""
 
     @property
     def key(self) -> str:
@@ -204,9 +212,9 @@ class Servers:
             self._requests[line["tool"]] += 1
             self._journal.append("ask", **line, t=round(self._ledger.seconds, 3))
         try:
-            return question.send(line)
+            return {name: _told(said, question) for name, said in question.send(line).items()}
         except Unanswered as why:
-            return why
+            return why.told(_told(str(why), question))
 
     def _still_answers(self, question: Question, breaker: Breaker) -> bool:
         """Whether the server answers what it answered before, when nothing else shows that it is not all of it."""
@@ -258,3 +266,9 @@ class Servers:
                 self._cond.wait(min(left, 0.5))
         if epoch.stop is not None:
             raise epoch.stop
+
+
+def _told(said: Any, question: Question) -> Any:
+    if isinstance(said, list):
+        return [_told(each, question) for each in said]
+    return without_values(said, question.headers.values()) if isinstance(said, str) else said

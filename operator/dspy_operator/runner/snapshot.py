@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ LONGEST_PAUSE_SECONDS = 30.0
 """Between two attempts, whatever Retry-After says."""
 STEP_SECONDS, CONNECT_SECONDS = 30.0, 10.0
 """For each step; a whole file may take longer."""
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token of RFC 9110."""
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +125,20 @@ def secret_files(folder: str, secret: str | None, *, field: str) -> dict[str, st
             message = f'key "{name}" of Secret {secret} cannot be read: {why}'
             raise RunFailed(Reason.SECRET_MISSING, message, path=field) from None
     return values
+
+
+def secret_headers(folder: str, secret: str | None, *, field: str) -> dict[str, str]:
+    """The same where each key is the name of a header.
+
+    Raises:
+        RunFailed: SecretMissing also where one cannot be a header.
+    """
+    headers = secret_files(folder, secret, field=field)
+    for name, value in headers.items():
+        if not _HEADER.fullmatch(name) or not value.isprintable():
+            problem = f'key "{name}" of Secret {secret} is no header: its name or value has characters that a header cannot have'
+            raise RunFailed(Reason.SECRET_MISSING, problem, path=field)
+    return headers
 
 
 def _pause(state: RetryCallState) -> float:

@@ -25,6 +25,7 @@ from dspy_operator.contract.documents import ToolUsage
 from dspy_operator.contract.exits import Reason
 from dspy_operator.runner.breaker import Trouble
 from dspy_operator.runner.fetch import shown
+from dspy_operator.runner.headers import Values
 from dspy_operator.runner.journal import Journal
 from dspy_operator.runner.ledger import Epoch, Ledger
 from dspy_operator.runner.program import LoadedProgram
@@ -65,11 +66,17 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
     def __init__(self, tools: Sequence[Tool]) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._paths = {tool.name: f"spec.program.single.module.react.tools[{at}].http" for at, tool in enumerate(tools)}
+        self._headers: Values = {}
         self._local = threading.local()
         self._servers = Servers()
 
-    def open(self, ledger: Ledger, journal: Journal) -> None:
-        """From here on tools can be called: what the journal holds is known."""
+    def open(self, ledger: Ledger, journal: Journal, headers: Values | None = None) -> None:
+        """From here on tools can be called: what the journal holds is known.
+
+        Args:
+            headers: of the tools that want some.
+        """
+        self._headers = headers or {}
         self._servers.open(ledger, journal)
 
     def connect(self, program: LoadedProgram) -> None:
@@ -121,8 +128,10 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
         trajectory.calls += 1
         whose = [trajectory.row, trajectory.rollout, trajectory.calls]
         tool = self._tools.get(name)
-        written = tool.http.timeout if tool is not None and tool.http.url == url else None
-        seconds = parse_duration(written or DEFAULT_TIMEOUT).total_seconds()
+        here = tool.http if tool is not None and tool.http.url == url else None
+        seconds = parse_duration((here.timeout if here is not None else None) or DEFAULT_TIMEOUT).total_seconds()
+        # An incumbent may have a tool of that name elsewhere, where the headers must not go.
+        headers = self._headers.get(name, {}) if here is not None else {}
         question = Question(
             line={
                 "key": sha256_hex(json.dumps([name, url, body, *whose]).encode()),
@@ -134,7 +143,8 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
             server=f'the tool "{name}" at {shown(url)}',
             path=self._paths.get(name),
             epoch=trajectory.epoch,
-            send=lambda line: _answered(post, line, seconds),
+            send=lambda line: _answered(post, line, headers, seconds),
+            headers=headers,
         )
         entry = self._servers.ask(question)
         if "error" in entry:
@@ -148,9 +158,9 @@ def tool_failed(prediction: Any) -> bool:
     return bool(getattr(prediction, _FAILED, False))
 
 
-def _answered(post: Post, line: Line, seconds: float) -> Mapping[str, str]:
+def _answered(post: Post, line: Line, headers: Mapping[str, str], seconds: float) -> Mapping[str, str]:
     try:
-        answer = post(line["url"], json.loads(line["arguments"]), {}, seconds)
+        answer = post(line["url"], json.loads(line["arguments"]), headers, seconds)
     except urllib.error.HTTPError as error:
         after = error.headers.get("Retry-After") if error.headers is not None else None
         raise Unanswered.of_status(error.code, str(error), after) from None

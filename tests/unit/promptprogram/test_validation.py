@@ -661,6 +661,32 @@ def test_rows_of_a_url_are_fetched_by_the_pod_with_the_secrets_headers_as_files(
     assert mount == {"name": "headers-0", "mountPath": "/secrets/data-0", "readOnly": True}
 
 
+def test_headers_of_tools_are_mounted_from_their_secret_which_is_validated_anew_where_it_is_another() -> None:
+    cluster = Cluster()
+    retrieve = {"http": {"url": "http://search.example/query", "headersSecret": {"name": "token"}}}
+    program = {
+        "type": "Graph",
+        "graph": {
+            "inputs": [{"name": "text", "type": "str"}],
+            "nodes": {"found": {"retrieve": retrieve, "inputs": {"query": "inputs.text"}}},
+            "output": {"label": "found.passages"},
+        },
+    }
+    cluster.apply_program({"program": program})
+    cluster.settle()
+    spec = RunSpec.model_validate_json(cluster.objects["ConfigMap", "pp-triage-1-spec"]["data"]["run.json"])
+    assert spec.headers == {"token": "/secrets/headers/token"}
+    pod = cluster.job["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["program-headers-0"]["secret"] == {"secretName": "token", "optional": True}
+    (mount,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "program-headers-0"]
+    assert mount == {"name": "program-headers-0", "mountPath": "/secrets/headers/token", "readOnly": True}
+    retrieve["http"] = {**retrieve["http"], "headersSecret": {"name": "other"}}
+    cluster.apply_program({"program": program})
+    cluster.settle()
+    assert cluster.jobs()[-1] == "pp-triage-2"
+
+
 IN_A_BUCKET = {
     "dataset.source": {
         "type": "S3",

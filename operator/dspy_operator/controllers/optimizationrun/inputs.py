@@ -16,7 +16,7 @@ from dspy_operator.contract import digests, names
 from dspy_operator.contract.canonical import digest
 from dspy_operator.contract.resolve import PROMPT_OPTIMIZERS, Surroundings, resolve
 from dspy_operator.contract.runspec import Incumbent, Paths, RunSpec, Start
-from dspy_operator.controllers import codefiles, rowsources
+from dspy_operator.controllers import codefiles, programheaders, rowsources
 from dspy_operator.controllers.runnerpod import KeyRef, Mounts
 from dspy_operator.engine.plan import Body
 
@@ -185,6 +185,7 @@ def freeze(
     mounts = Mounts(
         data=rowsources.mounts_of(dataset),
         code=codefiles.mounts_of(program),
+        headers=programheaders.secrets_of(program.spec.program),
         incumbent=incumbent,
         start=start,
         keys=keys,
@@ -195,6 +196,7 @@ def freeze(
     around = Surroundings(
         data_path=mounts.data_path,
         files=rowsources.files_of(dataset, mounts.data, digest=validated),
+        headers=programheaders.folders_of(mounts.headers),
         paths=_paths(""),
         urls={key: endpoint.url for key, endpoint in endpoints.items()},
         key_files=key_files,

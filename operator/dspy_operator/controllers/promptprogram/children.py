@@ -6,7 +6,7 @@ from dspy_operator.api.objects import PromptProgram
 from dspy_operator.contract import names
 from dspy_operator.contract.resolve import Surroundings, resolve_validation
 from dspy_operator.contract.runspec import Paths
-from dspy_operator.controllers import codefiles, rowsources, runnerpod
+from dspy_operator.controllers import codefiles, programheaders, rowsources, runnerpod
 from dspy_operator.engine.plan import Body, Settings
 
 DEADLINE_SECONDS = 3600
@@ -31,6 +31,7 @@ def frozen(owner: runnerpod.Owner, program: PromptProgram, settings: Settings, *
     around = Surroundings(
         data_path=mounts.data_path,
         files=rowsources.files_of(dataset, mounts.data),
+        headers=programheaders.folders_of(mounts.headers),
         paths=PATHS,
         attempt=attempt,
         code=codefiles.parts_of(program, {}),
@@ -66,5 +67,6 @@ def _mounts(program: PromptProgram, settings: Settings) -> runnerpod.Mounts:
     return runnerpod.Mounts(
         data=rowsources.mounts_of(program.spec.dataset),
         code=codefiles.mounts_of(program),
+        headers=programheaders.secrets_of(program.spec.program),
         image=codefiles.image_of(program, settings.runner_image),
     )

@@ -103,7 +103,14 @@ def subject_of(program: PromptProgram, rows: str) -> str:
     dataset = spec.dataset.document()
     dataset["source"].pop("inline", None)  # `rows` is its digest
     program_part = program_digest(spec.program, spec.adapter, spec.metric, spec.target.request, spec.types)
-    return digest({"program": program_part, "dataset": dataset, "rows": rows})
+    # How a server is asked is no part of the program's digest, but the baseline names the headers.
+    secrets = {
+        server.name: server.http.headers_secret.name
+        for server in spec.program.servers
+        if server.http.headers_secret is not None
+    }
+    headers = {"headers": secrets} if secrets else {}
+    return digest({"program": program_part, "dataset": dataset, "rows": rows, **headers})
 
 
 def stand(seen: Seen, subject: str, shelf: Shelf, image: str) -> Standing:
