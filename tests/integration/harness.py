@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -286,6 +287,25 @@ def ended(process: subprocess.Popen[str], folder: Path, *, timeout: float = 120)
         stdout, stderr = process.communicate()
         raise AssertionError(f"still running after {timeout} s\n{stdout[-2000:]}\n{stderr[-4000:]}") from None
     return Ended(process.returncode, stdout, stderr, folder)
+
+
+def seconds_to_the_end(process: subprocess.Popen[str], sent: signal.Signals, times: int = 1) -> float:
+    """Send a signal; the seconds from it to the end, without those in which the process waited for a processor that others had."""
+    at, waited = time.monotonic(), _waited_for_a_processor(process.pid)
+    for _ in range(times):
+        process.send_signal(sent)
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        assert time.monotonic() - at < 60, f"{sent.name} did not end it"
+        time.sleep(0.005)
+    seconds = time.monotonic() - at - (_waited_for_a_processor(process.pid) - waited)
+    process.wait()
+    return seconds
+
+
+def _waited_for_a_processor(pid: int) -> float:
+    """Of its main thread, as the kernel counts it; 0 where it does not."""
+    path = Path(f"/proc/{pid}/schedstat")
+    return int(path.read_text().split()[1]) / 1e9 if path.exists() else 0.0
 
 
 def intruder(

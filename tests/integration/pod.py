@@ -26,7 +26,7 @@ from tests.controlplane.audit import Request
 from tests.controlplane.processes import ControlPlane
 from tests.counting_server import CountingServer
 from tests.integration.forked import can_fork, fork_python
-from tests.integration.harness import Case, Ended, ended
+from tests.integration.harness import Case, Ended, ended, seconds_to_the_end
 
 START_SECONDS = 60
 """Until a process has come to where it is waited for; generous, the machine may be busy."""
@@ -193,10 +193,7 @@ class PodPlace:
 
     def signalled(self, process: subprocess.Popen[str]) -> tuple[Ended, float]:
         """SIGTERM; the end, and the seconds to it."""
-        at = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
-        seconds = time.monotonic() - at
+        seconds = seconds_to_the_end(process, signal.SIGTERM)
         return self.end(process), seconds
 
     # --- what can be seen ----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tests.integration.acceptance import (
     revision_files,
     unanswered,
 )
-from tests.integration.harness import OPTIMIZERS, Case, Ended, Workplace, ended, intruder, workplace
+from tests.integration.harness import OPTIMIZERS, Case, Ended, Workplace, ended, intruder, seconds_to_the_end, workplace
 from tests.integration.test_kill import THREADS, until
 
 pytestmark = pytest.mark.unmeasured
@@ -170,11 +169,7 @@ def signalled(
     process: subprocess.Popen[str], place: Workplace, sent: signal.Signals, times: int
 ) -> tuple[Ended, float]:
     """Send a signal; the end, and the seconds from the signal to it."""
-    at = time.monotonic()
-    for _ in range(times):
-        process.send_signal(sent)
-    process.wait(timeout=30)
-    seconds = time.monotonic() - at
+    seconds = seconds_to_the_end(process, sent, times)
     return ended(process, place.run_folder), seconds
 
 

@@ -42,7 +42,8 @@ def test_a_real_model_is_optimized_judged_and_verified(manifests: Path, tmp_path
     result = done.result
     assert result["reason"] == "Completed"
     assert result["scores"]["candidate"]["score"] >= result["scores"]["baseline"]["score"]
-    assert result["usage"]["failed"] == 0
+    # A request that a busy machine answers too late is asked again; no row may be lost by it.
+    assert [arm["failed"] for arm in result["scores"].values() if arm] == [0, 0]
     assert result["usage"]["inputTokens"] > 0
     state = json.loads((folder / "revision" / "program.json").read_bytes())
     assert len(state["predict"]["demos"]) == 4
