@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.processor_time import ProcessorTime
+
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` asks what each module takes of the processors."""
+    if folder := os.environ.get("PROCESSOR_TIME"):
+        config.pluginmanager.register(ProcessorTime(Path(folder)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
