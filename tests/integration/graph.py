@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.integration.harness import Case
-from tests.integration.search_server import SearchServer
 from tests.unit.graphs import a_field, a_step
 
 LABEL = 'Literal["positive", "negative"]'
@@ -36,10 +35,10 @@ def a_graph(url: str) -> dict[str, Any]:
     }
 
 
-def graph_case(optimizer: Mapping[str, Any], search: SearchServer | None = None, **more: Any) -> Case:
-    """The harness's rows, answered by a graph; only its last step has a right answer. Without a server nothing is looked up."""
-    graph = a_graph(search.url if search is not None else "")
-    if search is None:
+def graph_case(optimizer: Mapping[str, Any], search: str = "", **more: Any) -> Case:
+    """The harness's rows, answered by a graph; only its last step has a right answer. Without a URL to search at nothing is looked up."""
+    graph = a_graph(search)
+    if not search:
         del graph["nodes"]["context"]
         verdict = graph["nodes"]["verdict"]
         verdict["predict"]["signature"]["inputs"].pop()

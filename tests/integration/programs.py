@@ -11,28 +11,20 @@ from tests.integration.graded import RUBRIC, Graded
 from tests.integration.graph import graph_case
 from tests.integration.harness import OPTIMIZERS, SMALL, Case
 from tests.integration.react import react_case
-from tests.integration.search_server import SearchServer
-from tests.integration.tool_server import ToolServer
 
-REFINE = {
-    "type": "Refine",
-    "refine": {
-        "attempts": 3,
-        "threshold": "1",
-        "reward": {"type": "Regex", "regex": {"field": "label", "pattern": "^positive$"}},
-    },
-}
+REWARD = {"type": "Regex", "regex": {"field": "label", "pattern": "^positive$"}}
+REFINE = {"type": "Refine", "refine": {"attempts": 3, "threshold": "1", "reward": REWARD}}
 WARM = {"temperature": "0.7"}
 PROGRAMS = ("Predict", "ReAct", "Graph", "Refine", "judge", "temperature 0.7")
 ROWS: dict[str, Any] = {"dev": 12, "test": 6}
 
 
-def case_of(program: str, optimizer: str, tools: ToolServer, search: SearchServer) -> Case:
-    """A run of one of PROGRAMS by one of OPTIMIZERS; the servers are for tools and lookups."""
+def case_of(program: str, optimizer: str, tools: str, search: str) -> Case:
+    """A run of one of PROGRAMS by one of OPTIMIZERS; the URLs are those of tools and lookups."""
     if program == "Predict":
         return Case(OPTIMIZERS[optimizer])
     if program == "ReAct":
-        return react_case(SMALL[optimizer], tools.url, **ROWS)
+        return react_case(SMALL[optimizer], tools, **ROWS)
     if program == "Graph":
         return graph_case(SMALL[optimizer], search)
     if program == "Refine":
@@ -47,13 +39,8 @@ def case_of(program: str, optimizer: str, tools: ToolServer, search: SearchServe
 
 
 @functools.cache
-def _whole(folder: Path, program: str, optimizer: str, tools_url: str, search_url: str) -> Reference:
-    case = case_of(program, optimizer, ToolServer(tools_url), SearchServer(search_url, lambda query, count: (200, [])))
-    return uninterrupted(folder / f"reference-{optimizer}-{program}", case)
-
-
-def whole_of(folder: Path, program: str, optimizer: str, tools: ToolServer, search: SearchServer) -> Reference:
+def whole_of(folder: Path, program: str, optimizer: str, tools: str, search: str) -> Reference:
     """That run, uninterrupted: once for all tests of a process, which share the two servers."""
     if program == "Predict":
         return reference(folder, optimizer)
-    return _whole(folder, program, optimizer, tools.url, search.url)
+    return uninterrupted(folder / f"reference-{optimizer}-{program}", case_of(program, optimizer, tools, search))

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.acceptance import LONG, resumed_to_the_same, unanswered, uninterrupted
 from tests.integration.graph import graph_case
 from tests.integration.harness import SMALL, Workplace, intruder, workplace
-from tests.integration.search_server import Answer, SearchServer, passages, search_server
+from tests.integration.search_server import Answer, passages, search_server
 from tests.integration.test_kill import THREADS, kill_at_ordinal
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
@@ -25,7 +25,7 @@ SLICE = tuple(SMALL) if LONG else ("MIPROv2", "GEPA")
 
 @pytest.mark.parametrize("optimizer", SLICE)
 def test_an_optimizer_runs_a_graph_and_its_run_verifies_without_the_network(tmp_path: Path, optimizer: str) -> None:
-    with search_server() as search, workplace(tmp_path, graph_case(SMALL[optimizer], search)) as place:
+    with search_server() as search, workplace(tmp_path, graph_case(SMALL[optimizer], search.url)) as place:
         done = place.run()
         assert done.code == 0, done.stderr
         rows = 7 if optimizer == "Evaluate" else 18  # the test rows, and one of dev to begin with
@@ -47,7 +47,7 @@ def test_an_optimizer_runs_a_graph_and_its_run_verifies_without_the_network(tmp_
 def test_a_killed_run_looks_nothing_up_again_but_what_was_in_flight(tmp_path: Path) -> None:
     draw = random.Random("graph/SIMBA/0")
     with search_server() as search:
-        case = graph_case(SMALL["SIMBA"], search, concurrency=THREADS)
+        case = graph_case(SMALL["SIMBA"], search.url, concurrency=THREADS)
         whole = uninterrupted(tmp_path / "uninterrupted", case)
         looked_up = search.asked.total()
         search.asked.clear()
@@ -59,7 +59,7 @@ def test_a_killed_run_looks_nothing_up_again_but_what_was_in_flight(tmp_path: Pa
 
 
 def test_a_caller_without_dspy_walks_the_steps_and_the_program_alone_sends_the_same(tmp_path: Path) -> None:
-    with search_server() as search, workplace(tmp_path, graph_case(SMALL["LabeledFewShot"], search)) as place:
+    with search_server() as search, workplace(tmp_path, graph_case(SMALL["LabeledFewShot"], search.url)) as place:
         done = place.run()
         assert done.code == 0, done.stderr
         revision = place.run_folder / "revision"
@@ -115,9 +115,7 @@ def walked(prompts: Mapping[str, Any]) -> dict[str, Any]:
 
 def test_a_budget_that_cannot_pay_all_steps_of_the_judgement_is_refused(tmp_path: Path) -> None:
     """Two arms, 6 rows, at most 4 calls a row; and 4 to begin with."""
-    case = graph_case(
-        SMALL["LabeledFewShot"], SearchServer("http://127.0.0.1:9/search", passages), budget={"calls": 51}
-    )
+    case = graph_case(SMALL["LabeledFewShot"], "http://127.0.0.1:9/search", budget={"calls": 51})
     with workplace(tmp_path, case) as place:
         done = place.run()
         assert done.code == 43
@@ -133,8 +131,7 @@ def test_passing_faults_of_the_server_of_passages_change_nothing(tmp_path: Path)
     results = []
     for answers in (passages, half_of_the_time):
         with search_server(answers) as search:
-            case = graph_case(SMALL["Evaluate"], search)
-            case.program["program"]["graph"]["nodes"]["context"]["retrieve"]["http"]["url"] = search.url
+            case = graph_case(SMALL["Evaluate"], search.url)
             with workplace(tmp_path / answers.__name__, case) as place:
                 done = place.run()
                 assert done.code == 0, done.stderr
@@ -147,7 +144,7 @@ def test_a_query_that_never_has_an_answer_is_a_row_that_was_never_answered(tmp_p
     def poisoned(query: str, count: int) -> Answer:
         return (400, "too short") if "item013" in query else passages(query, count)
 
-    with search_server(poisoned) as search, workplace(tmp_path, graph_case(SMALL["Evaluate"], search)) as place:
+    with search_server(poisoned) as search, workplace(tmp_path, graph_case(SMALL["Evaluate"], search.url)) as place:
         done = place.run()
         assert done.code == 0, done.stderr
         assert done.result["scores"]["candidate"]["failed"] == 1
@@ -181,7 +178,7 @@ def test_a_query_that_never_has_an_answer_is_a_row_that_was_never_answered(tmp_p
 def test_a_server_of_passages_that_answers_nothing_ends_the_run_and_nothing_is_scored(
     tmp_path: Path, answers: Any, code: int, reason: str, said: str
 ) -> None:
-    with search_server(answers) as search, workplace(tmp_path, graph_case(SMALL["Evaluate"], search)) as place:
+    with search_server(answers) as search, workplace(tmp_path, graph_case(SMALL["Evaluate"], search.url)) as place:
         done = place.run()
         assert (done.code, done.result["reason"]) == (code, reason), done.stderr
         assert said in done.result["message"] and search.url in done.result["message"]

@@ -86,7 +86,7 @@ def test_a_tool_is_asked_with_the_headers_of_its_secret_which_only_their_names_l
 
 def test_passages_are_looked_up_with_the_headers_of_the_nodes_secret(tmp_path: Path) -> None:
     with search_server() as search:
-        case = graph_case(OPTIMIZERS["Evaluate"], search, dev=2, test=2)
+        case = graph_case(OPTIMIZERS["Evaluate"], search.url, dev=2, test=2)
         http = case.program["program"]["graph"]["nodes"]["context"]["retrieve"]["http"]
         http["headersSecret"] = {"name": "token"}
         with workplace(tmp_path / "place", case) as place:

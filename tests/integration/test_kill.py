@@ -67,9 +67,9 @@ def test_a_killed_run_resumes_to_the_same_revision(
     if passed_before("kill", point):
         print(f"{point.id}: on record as passed")
         return
-    whole = whole_of(tmp_path_factory.getbasetemp(), point.program, point.optimizer, tools, search)
+    whole = whole_of(tmp_path_factory.getbasetemp(), point.program, point.optimizer, tools.url, search.url)
     started_at = time.monotonic()
-    case = case_of(point.program, point.optimizer, tools, search)
+    case = case_of(point.program, point.optimizer, tools.url, search.url)
     case.concurrency = THREADS
     with workplace(tmp_path, case) as place:
         where = (kill_publishing if point.phase == "publish" else kill_at_a_call)(place, point, whole)
@@ -114,8 +114,10 @@ AGAIN = {
         {"type": "SIMBA", "simba": {"bsize": 8, "numCandidates": 2, "maxSteps": 4, "maxDemos": 2}},
         module="ChainOfThought",
     ),
+    "COPRO sampled": Case(OPTIMIZERS["COPRO"], program={"target": {"request": {"temperature": "0.7"}}}),
+    "GEPA sampled": Case(OPTIMIZERS["GEPA"], program={"target": {"request": {"temperature": "0.7"}}}),
 }
-"""Ways of the optimizers that the points do not go: rollouts, reasoning, minibatches, dropped candidates."""
+"""Ways of the optimizers that the points do not go: rollouts, reasoning, minibatches, dropped candidates, samples that are verified."""
 
 
 @pytest.mark.timeout(600)

@@ -14,14 +14,14 @@ from dspy_operator.cli.revisions import read_revision
 from dspy_operator.contract.exits import RunFailed
 from tests.integration.acceptance import LONG, resumed_to_the_same, unanswered, uninterrupted
 from tests.integration.harness import OPTIMIZERS, Case, workplace
+from tests.integration.programs import REFINE, REWARD
 from tests.integration.test_kill import THREADS, kill_at_ordinal
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
 
-REWARD = {"type": "Regex", "regex": {"field": "label", "pattern": "^positive$"}}
 MODULES: dict[str, dict[str, Any]] = {
     "BestOfN": {"type": "BestOfN", "bestOfN": {"attempts": 2, "threshold": "1", "reward": REWARD}},
-    "Refine": {"type": "Refine", "refine": {"attempts": 3, "threshold": "1", "reward": REWARD}},
+    "Refine": REFINE,
     "MultiChainComparison": {"type": "MultiChainComparison", "multiChainComparison": {"m": 2}},
 }
 EVERY = [(module, optimizer) for module in MODULES for optimizer in OPTIMIZERS]

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
-import numbers
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, DSPyError
 
 from dspy_operator.contract.exits import Reason
-from dspy_operator.runner.code import Broken, Function
+from dspy_operator.runner.code import Broken, Function, score_of
 from dspy_operator.runner.metrics.shape import shown
 from dspy_operator.runner.stop import RunStop
 
@@ -107,8 +105,7 @@ def rewarding(reward: Callable[..., Any], path: str) -> Callable[[dict[str, Any]
                 given = function(inputs, prediction)
         except Broken as broken:
             raise RunStop(Reason.INVALID_PROGRAM, str(broken), path=path) from broken
-        value = float(given) if isinstance(given, numbers.Real) else math.nan
-        if not 0 <= value <= 1:
+        if (value := score_of(given)) is None:
             message = f"{function.name} gave {shown(given)}, not a number from 0 to 1 or a bool"
             raise RunStop(Reason.INVALID_PROGRAM, message, path=path)
         return value

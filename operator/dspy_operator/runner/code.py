@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import importlib.machinery
 import importlib.util
+import math
+import numbers
 import sys
 import traceback
 import types
@@ -86,6 +88,12 @@ def load(code: Mapping[str, CodePart]) -> dict[str, Function]:
 def reason_of(path: str) -> Reason:
     """Of a mistake in code that stands at a path of the program."""
     return Reason.INVALID_METRIC if path.startswith("spec.metric") else Reason.INVALID_PROGRAM
+
+
+def score_of(given: object) -> float | None:
+    """What a function gave, a number from 0 to 1 or a bool, as a score; None: it is no such thing, as NaN is not."""
+    score = float(given) if isinstance(given, numbers.Real) else math.nan
+    return score if 0 <= score <= 1 else None
 
 
 def said(error: BaseException) -> str:

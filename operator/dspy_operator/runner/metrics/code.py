@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-import math
-import numbers
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.runner.code import Broken, Function, reason_of
-from dspy_operator.runner.metrics.shape import Fields, Opinion, shown
+from dspy_operator.runner.code import Broken, Function, reason_of, score_of
+from dspy_operator.runner.metrics.shape import Fields, Opinion, shown, unanswered
 
 _SCORES = "a number from 0 to 1, a bool, or dspy.Prediction(score=, feedback=)"
 
@@ -70,9 +68,7 @@ class Code:
 
     def complaints(self, gold: Fields, predicted: Fields) -> Iterator[str]:
         """What the answer lacks; the function is not asked."""
-        for field in self.fields:
-            if field not in predicted:
-                yield f"{field}: got no answer that can be read"
+        return unanswered(self.fields, predicted)
 
     def refusal(self, gold: Fields) -> tuple[str, str] | None:
         """None: what the function can do with a label it shows itself."""
@@ -114,7 +110,6 @@ def _opinion(given: object) -> Opinion:
         given, feedback = fields["score"], fields.get("feedback")
         if feedback is not None and not isinstance(feedback, str):
             raise ValueError(f"feedback that is no text ({shown(feedback)})")
-    score = float(given) if isinstance(given, numbers.Real) else math.nan
-    if not 0 <= score <= 1:  # NaN neither
+    if (score := score_of(given)) is None:
         raise ValueError(shown(given))
     return Opinion(score, [feedback] if feedback else [], said=feedback)

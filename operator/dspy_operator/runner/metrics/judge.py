@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from dspy_operator.contract.exits import Reason
-from dspy_operator.runner.metrics.shape import Fields, NoVerdict, Opinion, shortened, shown
+from dspy_operator.runner.metrics.shape import Fields, NoVerdict, Opinion, shortened, shown, unanswered
 from dspy_operator.runner.stop import RunStop
 
 REASKS = 2
@@ -133,9 +133,7 @@ class Judge:
 
     def complaints(self, gold: Fields, predicted: Fields) -> Iterator[str]:
         """What the answer lacks; the judge is not asked."""
-        for field in self.fields:
-            if field not in predicted:
-                yield f"{field}: got no answer that can be read"
+        return unanswered(self.fields, predicted)
 
     def refusal(self, gold: Fields) -> tuple[str, str] | None:
         """None: a judge can do with any label."""

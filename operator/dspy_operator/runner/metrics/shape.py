@@ -108,6 +108,13 @@ class FieldWise:
         return self.comparison.score(gold[field], predicted[field])
 
 
+def unanswered(fields: Iterable[str], predicted: Fields) -> Iterator[str]:
+    """A line for each output that an answer lacks, of a metric that expects nothing of it."""
+    for field in fields:
+        if field not in predicted:
+            yield f"{field}: got no answer that can be read"
+
+
 def shown(value: object) -> str:
     """A value as JSON, its first 1000 characters."""
     return shortened(json.dumps(value, ensure_ascii=False, default=str))
