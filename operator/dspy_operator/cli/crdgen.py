@@ -8,6 +8,7 @@ keyword that is neither translated nor known is an error here, and not a surpris
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def rules_of(kind: str) -> Iterator[dict[str, Any]]:
         yield from _rules_in(part)
 
 
+@cache
 def files() -> Mapping[Path, str]:
     """Every generated file, by its path in the repository: definitions, the chart's copy of them, reference, troubleshooting."""
     made: dict[Path, str] = {

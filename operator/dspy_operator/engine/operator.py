@@ -62,6 +62,10 @@ class Operator:
         self._resources = resources
         self._operation = operation
         self._stop = asyncio.Event()
+        self._unopened = {resource.kind for resource in resources}
+        """Kinds whose watch has not opened yet, not once."""
+        self._watched = asyncio.Event()
+        """All have."""
         self._log = logger(__name__)
 
     def stop(self) -> None:
@@ -100,13 +104,13 @@ class Operator:
         no_watch, watching = asyncio.Event(), asyncio.Event()
         # All tasks begin before kopf: when it ends, it cancels every task that is younger.
         stop, begun = asyncio.create_task(self._stop.wait()), asyncio.create_task(watching.wait())
-        aside = [asyncio.create_task(self.resync.run()), asyncio.create_task(self.health.feel_the_pulse())]
+        aside = [asyncio.create_task(self.resync.run(self._watched)), asyncio.create_task(self.health.feel_the_pulse())]
         watch = asyncio.create_task(
             shell.watch(
                 self._credentials,
                 self._resources,
                 saw=self._saw,
-                heard=lambda resource: self.health.heard(resource.kind),
+                heard=self._opened,
                 stop=no_watch,
                 ready=watching,
             )
@@ -126,6 +130,12 @@ class Operator:
             no_watch.set()
             await asyncio.wait([watch])
             await _end(stop, begun, watch, *aside)
+
+    def _opened(self, resource: Resource) -> None:
+        self.health.heard(resource.kind)
+        self._unopened.discard(resource.kind)
+        if not self._unopened:
+            self._watched.set()
 
     def _saw(self, resource: Resource, what: str | None, body: Body) -> None:
         self.health.heard(resource.kind)

@@ -1,14 +1,16 @@
-"""Lists everything: once before the first look, then every few minutes, to find what the watches did not tell.
+"""Lists everything: before the first look, when all watches are open, then every few minutes, to find what the watches did
+not tell.
 
 kopf has two holes that this closes (measured with 1.45): a deletion during a relist is never told, and an event whose
-handling failed is not told again.
+handling failed is not told again. The first list of a watch is such a relist too: what was deleted between our list and
+kopf's first one, a pod of an earlier try for instance, would be there for us until the first period is over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from dspy_operator.contract import names
@@ -66,14 +68,17 @@ class Resync:
                 self._loop.learn(body, quietly=True)
         self._loop.look_over()
 
-    async def run(self) -> None:
-        """For ever: every period, give or take 20 %, so that many operators do not list at once."""
+    async def run(self, watched: asyncio.Event) -> None:
+        """For ever: every period, give or take 20 %, so that many operators do not list at once.
+
+        Args:
+            watched: set when each watch is open, for the first time.
+        """
+        await watched.wait()
+        await self._warned(self.compare())
         while True:
             await asyncio.sleep(self._period.total_seconds() * (0.8 + 0.4 * self._share()))
-            try:
-                await self.once()
-            except (ApiError, Unreachable) as error:
-                self._log.warning("a resync failed; the next one comes in its time", error=str(error))
+            await self._warned(self.once())
 
     async def once(self) -> None:
         """Compare all lists with the cache, repair what differs, and look over all objects.
@@ -82,12 +87,26 @@ class Resync:
             ApiError, Unreachable: a list failed; what was compared until then is repaired.
         """
         started = self._clock.monotonic()
-        for resource in self._resources:
-            self._compare(resource, await self._list(resource))
+        await self.compare()
         await self._remove_orphans()
         self._loop.cache.forget_the_dead()
         self._loop.look_over()
         self._metrics.resync_seconds.observe(self._clock.monotonic() - started)
+
+    async def compare(self) -> None:
+        """Compare all lists with the cache and repair what differs.
+
+        Raises:
+            ApiError, Unreachable: a list failed; what was compared until then is repaired.
+        """
+        for resource in self._resources:
+            self._compare(resource, await self._list(resource))
+
+    async def _warned(self, listing: Awaitable[None]) -> None:
+        try:
+            await listing
+        except (ApiError, Unreachable) as error:
+            self._log.warning("a resync failed; the next one comes in its time", error=str(error))
 
     async def _list(self, resource: Resource) -> Listed:
         selector = "" if resource in self._resources.own else OURS

@@ -33,6 +33,17 @@ class Fault:
 
 
 @dataclass
+class Hold:
+    """Requests of a path that wait until they are let through."""
+
+    path: str
+    passes: int
+    """So many go through at once, before."""
+    waiting: int = 0
+    open: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass
 class Faults:
     """Set by the test, read by the proxy."""
 
@@ -41,6 +52,13 @@ class Faults:
     """(path of the watch, event): whether the operator does not get it."""
     inject: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Part of a watch's path -> an event that it tells next, once; then the watch ends."""
+
+    holds: list[Hold] = field(default_factory=list)
+
+    def hold(self, path: str, *, passes: int = 0) -> Hold:
+        hold = Hold(path, passes)
+        self.holds.append(hold)
+        return hold
 
     def fail(
         self, method: str, part: str, *, code: int = 500, times: int = 1, reason: str = "", retry_after: str = ""
@@ -112,6 +130,13 @@ class Proxy:
                 }
                 headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
                 return web.json_response(status, status=fault.code, headers=headers)
+        for hold in [hold for hold in self.faults.holds if hold.path == request.path]:
+            if hold.passes:
+                hold.passes -= 1
+                continue
+            hold.waiting += 1
+            while not hold.open.is_set():
+                await asyncio.sleep(0.05)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in {*_HOP, "host"}}
         async with self._session.request(
             request.method, self._plane.server + request.path_qs, data=await request.read() or None, headers=headers
