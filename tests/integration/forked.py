@@ -4,8 +4,8 @@ It has a pid, files, environment and folder of its own, is a child of this proce
 for. It is in the state in which the product's own second start leaves it: with PYTHONHASHSEED=0.
 
 An interpreter of its own has, at the cost of a second or two each, whatever is about the start or needs one:
-- environment that Python or a library reads at its start: the intruders and bystanders on PYTHONPATH (kills while
-  publishing, faults of a provider, denied networks), a given PYTHONHASHSEED, HOME;
+- environment that Python or a library reads at its start: a given PYTHONHASHSEED, HOME (PYTHONPATH is heeded, and so are the
+  intruders and bystanders on it: kills while publishing, faults of a provider, denied networks);
 - limits that are set before the program (a full disk), pods in namespaces of their own;
 - terminals, standard input, help and wrong flags (test_cli), and in tests/unit the order and the absence of imports;
 - starts with random hash seeds: every optimizer's run and verify (test_run), two runs that must come to one revision
@@ -29,19 +29,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_OF_THE_PROGRAM = ("DSPY_OPERATOR_", "KUBERNETES_", "COVERAGE_", "PYTEST_CURRENT_TEST")
-"""Beginnings of the names of variables that only the product, or coverage, reads, when it runs."""
+_OF_THE_PROGRAM = (
+    *("DSPY_OPERATOR_", "KUBERNETES_", "COVERAGE_", "PYTEST_CURRENT_TEST"),
+    *("PYTHONPATH", "INTRUDER_", "BYSTANDER_"),
+)
+"""Beginnings of the names of variables that only the product, coverage or our `sitecustomize` reads, when it runs."""
 _SET_CHILD_SUBREAPER = 36
 _ROOT = Path(__file__).parents[2]
 
 
 def fork_python(
-    module: str, arguments: Sequence[str], *, environment: Mapping[str, str], folder: str | None = None
+    module: str,
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: str | None = None,
+    imported: bool | None = None,
 ) -> subprocess.Popen[str]:
-    """Start it, with pipes for stdout and stderr."""
+    """Start it, with pipes for stdout and stderr.
+
+    Args:
+        imported: whether the product is imported already; None: if it is one of the product's programs, and not measured.
+    """
     environment = {**environment, "PYTHONHASHSEED": "0"}
+    if imported is None:
+        imported = module.startswith("dspy_operator.") and "COVERAGE_PROCESS_CONFIG" not in environment
     return _Forked(
-        [module, *arguments],
+        ["product" if imported else "", module, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -52,18 +66,22 @@ def fork_python(
 
 def can_fork(more: Mapping[str, str]) -> bool:
     """Whether these additions to the environment mean nothing to Python and the libraries at their start."""
-    return all(name.startswith(_OF_THE_PROGRAM) for name in more) and "PYTHONPATH" not in os.environ
+    return all(name.startswith(_OF_THE_PROGRAM) for name in more)
 
 
 class _Zygote:
-    """Started with the environment that its processes get, so that what imports read of it is the same."""
+    """Started with the environment that its processes get, so that what imports read of it is the same.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    Args:
+        imports: "product" to import it too, or nothing.
+    """
+
+    def __init__(self, environment: Mapping[str, str], imports: str) -> None:
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.zygote", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.integration.zygote", str(theirs.fileno()), imports],
                 cwd=_ROOT,
                 stdin=subprocess.DEVNULL,
                 env=dict(environment),
@@ -92,8 +110,8 @@ class _Zygote:
 
 
 @functools.cache
-def _zygote(environment: frozenset[tuple[str, str]]) -> _Zygote:
-    made = _Zygote(dict(environment))
+def _zygote(environment: frozenset[tuple[str, str]], imports: str) -> _Zygote:
+    made = _Zygote(dict(environment), imports)
     atexit.register(made.close)
     return made
 
@@ -126,11 +144,11 @@ class _Forked(subprocess.Popen[str]):
         errwrite: int,
         *others: object,
     ) -> None:
-        module, *arguments = args
+        imports, module, *arguments = args
         kept = frozenset((name, value) for name, value in env.items() if not name.startswith(_OF_THE_PROGRAM))
         request = {"module": module, "arguments": arguments, "environment": dict(env), "folder": cwd}
         try:
-            self.pid = _zygote(kept).fork(request, [0, c2pwrite, errwrite])
+            self.pid = _zygote(kept, imports).fork(request, [0, c2pwrite, errwrite])
         finally:
             os.close(c2pwrite)
             os.close(errwrite)

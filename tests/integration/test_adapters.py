@@ -12,8 +12,6 @@ from tests.integration.harness import OPTIMIZERS, Case, workplace
 from tests.integration.test_revision_files import BAML, BAML_SCHEMA, XML, conforms
 from tests.integration.test_rich_types import Orders, seen
 
-pytestmark = pytest.mark.unmeasured
-
 ADAPTERS = [
     pytest.param(XML, id="XML"),
     pytest.param(BAML, id="BAML in words"),

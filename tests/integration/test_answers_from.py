@@ -29,7 +29,6 @@ def case_of(optimizer: str, **run: Any) -> Case:
 FIRST = {"answersFrom": {"runs": ["first"]}}
 
 
-@pytest.mark.unmeasured
 @pytest.mark.parametrize("optimizer", ALL if LONG else ["BootstrapFewShot", "COPRO"])
 def test_a_second_run_of_a_program_does_not_pay_for_its_baseline(tmp_path: Path, optimizer: str) -> None:
     whole = uninterrupted(tmp_path / "alone", case_of(optimizer))

@@ -525,6 +525,7 @@ def test_a_url_that_stops_before_v1_is_recognized(tmp_path: Path) -> None:
         assert place.run("--resume").code == 0, "the same folder, with the right URL"
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_an_endpoint_that_nobody_listens_at_is_told_with_its_url(tmp_path: Path) -> None:
     with workplace(tmp_path, Case(EVALUATE, test=4, dev=4)) as place:
         done = place.run(url="http://127.0.0.1:9/v1")

@@ -13,8 +13,6 @@ from tests.integration.acceptance import unanswered, uninterrupted
 from tests.integration.harness import Case, Ended, ended, workplace
 from tests.integration.test_kill import kill_at_ordinal, until
 
-pytestmark = pytest.mark.unmeasured
-
 THREADS = 8
 TEST_ROWS = 12
 BUDGET = {"calls": 80}

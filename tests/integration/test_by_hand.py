@@ -6,8 +6,6 @@ import pytest
 
 from tests.perf.benchmarks import SCRIPTS, finished, placed
 
-pytestmark = pytest.mark.unmeasured
-
 PREFLIGHT_AND_PROBES = 4
 """Calls that are ours alone: a word from the prompt model, and what both threads of a pair may ask at once."""
 

@@ -25,6 +25,8 @@ from tests.integration.api_proxy import ApiProxy, Relay
 from tests.integration.harness import OPTIMIZERS, Case
 from tests.integration.pod import IMAGE, PodPlace, mounted, pod_place
 
+pytestmark = pytest.mark.measured
+
 __all__ = ["control_plane_of_a_module"]
 
 THREADS = 8

@@ -20,6 +20,8 @@ from dspy_operator import __version__
 from dspy_operator.cli.main import app
 from tests.integration.harness import API, OPTIMIZERS, Case, ended, start_cli, workplace
 
+pytestmark = pytest.mark.measured
+
 EVALUATE = {"type": "Evaluate"}
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
 

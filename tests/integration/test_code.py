@@ -23,7 +23,7 @@ from tests.integration.harness import OPTIMIZERS, intruder, workplace
 from tests.integration.test_kill import THREADS, kill_at_a_call, kill_at_ordinal
 from tests.integration.test_metrics import feedback_told, judged
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
+pytestmark = pytest.mark.timeout(600)
 
 SHA256 = f"sha256:{sha256_hex(SCORE.encode())}"
 POINTS = [

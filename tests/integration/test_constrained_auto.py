@@ -105,7 +105,6 @@ def test_a_budget_pays_for_the_probe_and_for_the_arm_that_may_come(tmp_path: Pat
         assert again.result["estimate"]["calls"] >= again.result["usage"]["calls"]
 
 
-@pytest.mark.unmeasured
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("ordinal", [1, 2, 20])
 def test_a_killed_run_goes_on_with_what_the_probe_found(tmp_path: Path, ordinal: int) -> None:

@@ -11,6 +11,8 @@ import yaml
 
 from tests.integration.harness import OPTIMIZERS, Case, Ended, Workplace, ended, start_cli, workplace
 
+pytestmark = pytest.mark.measured
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:

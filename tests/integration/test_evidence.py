@@ -16,8 +16,6 @@ from tests.integration.acceptance import LONG
 from tests.integration.graph import graph_case
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, ended, merged, start_cli, workplace
 
-pytestmark = pytest.mark.unmeasured
-
 
 def examples(place: Workplace) -> list[dict[str, Any]]:
     """The lines of examples.jsonl.zst."""

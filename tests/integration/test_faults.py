@@ -47,7 +47,7 @@ PATIENCE_SECONDS = 300
 NOWHERE = "http://127.0.0.1:9/v1"
 """The discard port: nobody listens."""
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.unmeasured]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("short_waits")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,13 +186,6 @@ SLICE = (
 def cells() -> list[Any]:
     chosen = [(optimizer, name) for optimizer in OPTIMIZERS for name in FAULTS] if LONG else list(SLICE)
     return [pytest.param(optimizer, FAULTS[name], id=f"{optimizer}: {name}") for optimizer, name in chosen]
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries wait milliseconds instead of seconds: no count depends on it."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).with_name("bystander")))
-    monkeypatch.setenv("BYSTANDER_BACKOFF_SECONDS", "0.01,0.1")
 
 
 @pytest.fixture(scope="module", autouse=True)

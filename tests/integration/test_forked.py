@@ -49,14 +49,19 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
-def forked(folder: Path, environment: dict[str, str], text: str, *arguments: str) -> subprocess.Popen[str]:
-    return fork_python(program(folder, text), arguments, environment=environment, folder=str(folder))
+def forked(
+    folder: Path, environment: dict[str, str], text: str, *arguments: str, imported: bool = False
+) -> subprocess.Popen[str]:
+    return fork_python(program(folder, text), arguments, environment=environment, folder=str(folder), imported=imported)
 
 
+@pytest.mark.parametrize("imported", [False, True], ids=["", "from one that has imported the product"])
 def test_all_that_a_program_can_see_of_itself_is_as_in_an_interpreter_of_its_own(
-    tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str], imported: bool
 ) -> None:
     environment["DSPY_OPERATOR_TRY"] = "7"
+    (tmp_path / "sitecustomize.py").write_text("import os; os.environ['CUSTOM'] = 'yes'")
+    environment["PYTHONPATH"] = str(tmp_path)
     command = [sys.executable, "-m", program(tmp_path, STATE), "one", "--two"]
     own = subprocess.run(
         command,
@@ -66,9 +71,14 @@ def test_all_that_a_program_can_see_of_itself_is_as_in_an_interpreter_of_its_own
         text=True,
         check=True,
     )
-    stdout, stderr = forked(tmp_path, environment, STATE, "one", "--two").communicate(timeout=60)
+    process = forked(tmp_path, environment, STATE, "one", "--two", imported=imported)
+    stdout, stderr = process.communicate(timeout=60)
     expected = json.loads(own.stdout)
     seen = json.loads(stdout)
+    assert seen["environment"]["CUSTOM"] == "yes"
+    if imported:
+        assert "dspy_operator.runner.process" in seen.pop("product")
+        del expected["product"]
     assert seen["arguments"][1:] == ["one", "--two"]
     assert (seen, stderr) == (expected, "")
 
@@ -121,4 +131,4 @@ def test_random_numbers_are_its_own(tmp_path: Path, environment: dict[str, str])
 
 def test_what_python_and_libraries_read_at_their_start_needs_an_interpreter() -> None:
     assert can_fork({"DSPY_OPERATOR_TRY": "1", "KUBERNETES_SERVICE_PORT": "443"})
-    assert not any(can_fork({name: "1"}) for name in ("PYTHONPATH", "PYTHONHASHSEED", "HOME", "HTTP_PROXY"))
+    assert not any(can_fork({name: "1"}) for name in ("PYTHONHASHSEED", "HOME", "HTTP_PROXY"))

@@ -12,7 +12,7 @@ from tests.integration.harness import Case, Workplace, workplace
 from tests.integration.test_kill import THREADS, kill_at_ordinal
 from tests.integration.test_optimizers import changed
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
+pytestmark = pytest.mark.timeout(600)
 
 MANY = {"type": "MIPROv2", "miproV2": {"numCandidates": 6, "numTrials": 40, "minibatch": False}}
 PATIENT: dict[str, dict[str, Any]] = {

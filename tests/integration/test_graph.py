@@ -18,7 +18,7 @@ from tests.integration.harness import SMALL, Workplace, intruder, workplace
 from tests.integration.search_server import Answer, passages, search_server
 from tests.integration.test_kill import THREADS, kill_at_ordinal
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
+pytestmark = pytest.mark.timeout(600)
 
 SLICE = tuple(SMALL) if LONG else ("MIPROv2", "GEPA")
 
@@ -175,6 +175,7 @@ def test_a_query_that_never_has_an_answer_is_a_row_that_was_never_answered(tmp_p
         pytest.param(lambda query, count: (404, "no"), 40, "InvalidProgram", "HTTP 404", id="is not there"),
     ],
 )
+@pytest.mark.usefixtures("short_waits")
 def test_a_server_of_passages_that_answers_nothing_ends_the_run_and_nothing_is_scored(
     tmp_path: Path, answers: Any, code: int, reason: str, said: str
 ) -> None:

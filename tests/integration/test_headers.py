@@ -17,7 +17,7 @@ from tests.integration.search_server import search_server
 from tests.integration.test_validate import findings
 from tests.integration.tool_server import Asked, tool_server
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
+pytestmark = pytest.mark.timeout(600)
 
 VALUE = "Bearer s3cr3t-of-ours"
 TOOL = "spec.program.single.module.react.tools[0].http.headersSecret.name"

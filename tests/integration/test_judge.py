@@ -179,6 +179,7 @@ def test_a_budget_covers_the_judge(tmp_path: Path) -> None:
         assert done.result["outcome"] != "NotJudged"
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_a_judge_that_is_down_stops_the_run_and_no_answer_is_scored_0_for_it(tmp_path: Path) -> None:
     case = Graded(OPTIMIZERS["MIPROv2"], judge={"name": "grader"}, concurrency=2)
     outage = {"faults": [{"type": "503", "when": {"after": 20}}], "keep_requests": 10_000}

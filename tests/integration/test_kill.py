@@ -26,8 +26,6 @@ from tests.integration.programs import PROGRAMS, case_of, whole_of
 from tests.integration.search_server import SearchServer, search_server
 from tests.integration.tool_server import ToolServer, tool_server
 
-pytestmark = pytest.mark.unmeasured
-
 THREADS = 8
 START_SECONDS = 120
 """Until a process has started and come to its point; generous, the machine may be busy."""
@@ -121,11 +119,12 @@ AGAIN = {
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in AGAIN.items()])
-def test_a_run_killed_again_and_again_comes_to_the_same_revision_and_verifies(tmp_path: Path, case: Case) -> None:
+@pytest.mark.parametrize("way", AGAIN)
+def test_a_run_killed_again_and_again_comes_to_the_same_revision_and_verifies(tmp_path: Path, way: str) -> None:
+    case = AGAIN[way]
     whole = uninterrupted(tmp_path / "uninterrupted", case)
     with workplace(tmp_path / "killed", case) as place:
-        place.fresh = True
+        place.fresh = way == "SIMBA with reasoning"
         for share in (0.2, 0.5, 0.9):
             ordinal = max(int(whole.requests * share), place.server.counts()["requests"] + 1)
             kill_at_ordinal(place, ordinal, settled=True)

@@ -17,7 +17,7 @@ from tests.integration.harness import OPTIMIZERS, Case, workplace
 from tests.integration.programs import REFINE, REWARD
 from tests.integration.test_kill import THREADS, kill_at_ordinal
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
+pytestmark = pytest.mark.timeout(600)
 
 MODULES: dict[str, dict[str, Any]] = {
     "BestOfN": {"type": "BestOfN", "bestOfN": {"attempts": 2, "threshold": "1", "reward": REWARD}},

@@ -19,7 +19,7 @@ PROPOSAL = "proposed_prefix_for_output_field"
 INDUCTION = "natural_language_rules"
 """The same of InferRules for rules."""
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

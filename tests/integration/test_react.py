@@ -24,7 +24,7 @@ from tests.integration.react import react, react_case, react_workplace
 from tests.integration.test_kill import THREADS, kill_at_ordinal, killed, until
 from tests.integration.tool_server import Asked, Said, ToolServer, tool_server
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
+pytestmark = pytest.mark.timeout(600)
 
 CONFORMANCE = Path(__file__).with_name("conformance.py")
 NORMAL = ("BootstrapFewShot", "SIMBA")
@@ -144,6 +144,7 @@ def test_a_tool_that_is_away_stops_the_run_by_its_name_and_the_run_goes_on_when_
         assert place.verify().code == 0
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_nobody_listens_where_the_tool_should_be(tmp_path: Path) -> None:
     port = free_port()
     case = react_case(SMALL["Evaluate"], f"http://127.0.0.1:{port}", **ROWS)

@@ -129,7 +129,6 @@ def test_what_choice_and_judgement_need_is_kept_back_told_and_estimated(tmp_path
         assert more.result["usage"]["calls"] == place.server.counts()["requests"]
 
 
-@pytest.mark.unmeasured
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("optimizer", ["MIPROv2", "BootstrapFewShot", "GEPA", "COPRO"] if LONG else ["MIPROv2"])
 def test_killed_while_it_chooses_and_judges_it_comes_to_the_same_revision(tmp_path: Path, optimizer: str) -> None:

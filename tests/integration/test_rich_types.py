@@ -36,8 +36,6 @@ from tests.counting_server.prompts import text_of
 from tests.integration.harness import OPTIMIZERS, Case, ended, merged, start_cli, workplace
 from tests.integration.test_revision_files import ADAPTERS, CHAT, SCHEMA, Recorder, conforms, recorder
 
-pytestmark = pytest.mark.unmeasured
-
 __all__ = ["recorder"]  # a fixture
 
 PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -8,6 +8,8 @@ import pytest
 
 from tests.integration.harness import OPTIMIZERS, Case, workplace
 
+pytestmark = pytest.mark.measured
+
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_ends_with_a_judged_revision_and_verifies(tmp_path: Path, optimizer: str) -> None:

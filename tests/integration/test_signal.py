@@ -22,8 +22,6 @@ from tests.integration.acceptance import (
 from tests.integration.harness import OPTIMIZERS, Case, Ended, Workplace, ended, intruder, seconds_to_the_end, workplace
 from tests.integration.test_kill import THREADS, until
 
-pytestmark = pytest.mark.unmeasured
-
 EXIT_SECONDS = 2.0
 """From the signal to the end of the process, as the issue asks."""
 

@@ -12,7 +12,7 @@ from tests.integration.acceptance import reference, resumed_to_the_same, unanswe
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, workplace
 from tests.integration.test_kill import THREADS, kill_at_ordinal
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
+pytestmark = pytest.mark.timeout(600)
 
 
 def staged(*stages: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.integration.acceptance import resumed_to_the_same, unanswered, uninte
 from tests.integration.harness import OPTIMIZERS, Case, workplace
 from tests.integration.test_kill import THREADS, kill_at_ordinal
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.unmeasured]
+pytestmark = pytest.mark.timeout(600)
 
 BY_NAME = {"startFrom": {"type": "Revision", "revision": {"name": "sentiment-1f2e3d4c"}}}
 

@@ -14,8 +14,6 @@ from dspy_operator.cli.report import report as report_of
 from tests.compatibility.stored import folders
 from tests.integration.harness import ended, intruder, start_cli
 
-pytestmark = pytest.mark.unmeasured
-
 RUNS = [
     pytest.param(run, id=f"{folder.name}-{run.name}")
     for folder in folders()

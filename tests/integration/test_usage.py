@@ -25,7 +25,7 @@ CACHED = 50
 PATIENCE_SECONDS = 300
 """For a whole run: the machine may be busy."""
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.unmeasured]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 16])

@@ -20,8 +20,6 @@ from dspy_operator.runner.journal import Journal, decode_line, encode_line
 from tests.integration.acceptance import LONG, Reference, reference, resumed_to_the_same, revision_files, unanswered
 from tests.integration.harness import OPTIMIZERS, Case, Ended, ended, intruder, start_cli, workplace
 
-pytestmark = pytest.mark.unmeasured
-
 FLIPS = range(2000 if LONG else 200)
 """Seeds of the flipped bits that the journal's reader has to find; two of them go through the CLI."""
 Lines = list[dict[str, Any]]

@@ -1,14 +1,18 @@
 """A process that has imported the libraries and waits: it forks one that becomes `python -m MODULE ...`, for each request.
 
-Importing DSPy takes most of a short command's time, and under coverage twice as much. Nothing of the product is imported
-here: each process imports it itself, under its own environment and its own coverage. `tests.integration.forked` asks.
+Importing DSPy takes most of a short command's time, and the product the most of what is left. One that is asked to has
+imported both, for processes that are not measured; else each process imports the product itself, under its own coverage.
+`tests.integration.forked` asks.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import socket
 import sys
@@ -18,6 +22,10 @@ from typing import Any
 
 LIBRARIES = ("coverage", "dspy", "httpx", "rich.console", "tenacity", "typer", "yaml", "zstandard")
 """What the product imports of others. Not numpy, which starts threads: who needs it imports it, as ever."""
+ALSO = ("numpy", "optuna", "gepa")
+"""What the product's optimizers import when they are needed; with it, since most runs need one of them."""
+PACKAGES = ("api", "contract", "runner", "cli")
+"""Of the product: what runs in a process of a test."""
 LARGEST_REQUEST = 1 << 20
 
 
@@ -27,9 +35,25 @@ def main() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     assert not {"dspy_operator", "numpy"} & set(sys.modules)
+    if "product" in sys.argv[2:]:
+        _import_the_product()
+    gc.collect()
+    gc.freeze()  # no collection in a forked process touches, and so copies, what all share
     request = _serve(socket.socket(fileno=int(sys.argv[1])))
     if request is not None:
         _become(**request)
+
+
+def _import_the_product() -> None:
+    """All but its programs, each of which is run as a main module."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else numpy starts threads, which a fork does not take along
+    for name in ALSO:
+        importlib.import_module(name)
+    for package in PACKAGES:
+        root = importlib.import_module(f"dspy_operator.{package}")
+        for found in pkgutil.walk_packages(root.__path__, f"{root.__name__}."):
+            if found.name.rpartition(".")[2] not in ("__main__", "main"):
+                importlib.import_module(found.name)
 
 
 def _serve(requests: socket.socket) -> dict[str, Any] | None:
@@ -72,6 +96,10 @@ def _become(module: str, arguments: list[str], environment: dict[str, str], fold
     os.environ.clear()
     os.environ.update(environment)
     sys.path[0] = folder  # as -m has it
+    if others := environment.get("PYTHONPATH", ""):
+        sys.path[1:1] = others.split(os.pathsep)
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("sitecustomize")  # as Python's start does
     sys.orig_argv[:] = [sys.executable, "-m", module, *arguments]
     sys.argv[:] = [module, *arguments]
     import coverage

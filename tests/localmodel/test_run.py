@@ -12,7 +12,7 @@ from e2e.localmodel import ModelName, local_model
 from tests.integration.harness import ended, start_cli
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sentiment"
-ROWS = {"dev": 8, "test": 10}
+ROWS = {"dev": 8, "test": 6}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_real_model_is_optimized_judged_and_verified(manifests: Path, tmp_path
     assert result["reason"] == "Completed"
     assert result["scores"]["candidate"]["score"] >= result["scores"]["baseline"]["score"]
     # A request that a busy machine answers too late is asked again; no row may be lost by it.
-    assert [arm["failed"] for arm in result["scores"].values() if arm] == [0, 0]
+    assert {arm["failed"] for arm in result["scores"].values() if arm} == {0}
     assert result["usage"]["inputTokens"] > 0
     state = json.loads((folder / "revision" / "program.json").read_bytes())
     assert len(state["predict"]["demos"]) == 4

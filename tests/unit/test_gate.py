@@ -24,6 +24,8 @@ from dspy_operator.contract.gate import (
 from dspy_operator.contract.runspec import Gate
 from tests.perf.gate_simulation import NULLS, Null, run_effect, run_graded_null, run_null
 
+pytestmark = pytest.mark.unmeasured
+
 
 def a_gate(**options: Any) -> Gate:
     return Gate(**{"mode": "Auto", "alpha": "0.05", "min_improvement": "0"} | options)

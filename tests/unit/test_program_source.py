@@ -21,6 +21,8 @@ from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.program import check_program, load_program
 from dspy_operator.runner.program_source import program_source
 
+pytestmark = pytest.mark.unmeasured
+
 LABELS = "Literal[" + ", ".join(f'"label number {number}"' for number in range(12)) + "]"
 CHAT, SCHEMA, WORDS = None, {"type": "JSON", "constrained": "Required"}, {"type": "JSON", "constrained": "Disabled"}
 XML, BAML = {"type": "XML"}, {"type": "BAML", "constrained": "Disabled"}

@@ -31,6 +31,8 @@ from tests.unit.optimizationrun import test_reasons as run_reasons
 from tests.unit.promptprogram import test_promotion, test_serving, test_validation
 from tests.unit.promptprogram import test_reasons as program_reasons
 
+pytestmark = pytest.mark.unmeasured
+
 UNREACHED: Mapping[str, str] = {}
 """`RunReason.NAME` that no test can have a controller say yet -> why. One that is said by now must go from here."""
 

@@ -23,6 +23,8 @@ from dspy_operator.runner.records import Broken, Format, Record, read_records
 from dspy_operator.runner.rows import Rows, read_rows
 from dspy_operator.runner.split import split
 
+pytestmark = pytest.mark.unmeasured
+
 FIELDS = {"ticket": "str", "label": 'Literal["bug", "other"]', "count": "Optional[int]", "sure": "bool"}
 
 

@@ -148,7 +148,7 @@ class RunReason(StrEnum):
 
     # Suspended
     SUSPENDED = "Suspended"
-    """Set when `spec.suspend` is true and no pod is left (Suspended, Admitted)."""
+    """Set when `spec.suspend` is true and no pod runs any more (Suspended, Admitted)."""
     SUSPENDING = "Suspending"
     """Set when `spec.suspend` is true and the pod is on its way out (Suspended False)."""
     NOT_SUSPENDED = "NotSuspended"

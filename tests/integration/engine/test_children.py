@@ -11,6 +11,8 @@ from dspy_operator.contract import names
 from tests.controlplane.processes import ControlPlane
 from tests.integration.engine.harness import Bench, Process, bench, eventually, install_crd
 
+pytestmark = pytest.mark.measured
+
 FOREIGN_SECONDS = "3"
 """How soon a freed name is noticed here; a minute else."""
 

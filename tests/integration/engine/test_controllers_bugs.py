@@ -6,6 +6,8 @@ import pytest
 
 from tests.integration.engine.harness import Bench, Process, eventually
 
+pytestmark = pytest.mark.measured
+
 
 @pytest.fixture
 def operator(lab: Bench) -> Process:

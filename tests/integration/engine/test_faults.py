@@ -11,6 +11,8 @@ import pytest
 from tests.integration.engine.harness import Bench, eventually
 from tests.integration.engine.proxy import Proxy
 
+pytestmark = pytest.mark.measured
+
 
 @pytest.mark.parametrize(
     ("method", "part", "code", "reason"),

@@ -12,6 +12,8 @@ from tests.controlplane.processes import ControlPlane
 from tests.integration.engine.harness import AGENT, Bench, eventually, install_crd, remove_crd
 from tests.integration.engine.proxy import Proxy
 
+pytestmark = pytest.mark.measured
+
 TOYS = 30
 KILLS = 6
 

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
@@ -63,19 +63,17 @@ def operator(_operator: Operator) -> Operator:
 
 @dataclass(frozen=True)
 class Spaces:
-    """Makes namespaces, and begins to remove them at the end."""
+    """Makes namespaces."""
 
     plane: ControlPlane
     simulator: Simulator
     operator: Operator
-    made: list[Namespace] = field(default_factory=list)
 
     def new(self, words: str) -> Namespace:
         """One whose name tells what it is for."""
         name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:50].strip("-")
         space = Namespace(f"{name}-{next(_count)}", self.plane, self.simulator, self.operator)
         space.create()
-        self.made.append(space)
         return space
 
 
@@ -93,21 +91,16 @@ def slow(installed: ControlPlane, _simulator: Simulator, _operator: Operator) ->
 
 
 @pytest.fixture(scope="module")
-def spaces(installed: ControlPlane, _simulator: Simulator, _operator: Operator) -> Iterator[Spaces]:
-    """Namespaces that live as long as a module's tests."""
+def spaces(installed: ControlPlane, _simulator: Simulator, _operator: Operator) -> Spaces:
+    """For tests that make their namespaces themselves."""
     if not _operator.is_running:
         _operator.start()
-    made = Spaces(installed, _simulator, _operator)
-    yield made
-    for space in made.made:
-        space.delete()
+    return Spaces(installed, _simulator, _operator)
 
 
 @pytest.fixture
 def namespace(
     request: pytest.FixtureRequest, installed: ControlPlane, simulator: Simulator, operator: Operator, slow: object
-) -> Iterator[Namespace]:
-    """A namespace named after the test, removed in the background afterwards."""
-    made = Spaces(installed, simulator, operator)
-    yield made.new(request.node.name.removeprefix("test_"))
-    made.made[0].delete()
+) -> Namespace:
+    """A namespace named after the test. It stays, as all do: to remove one is a hundred requests, and the API server goes too."""
+    return Spaces(installed, simulator, operator).new(request.node.name.removeprefix("test_"))

@@ -24,6 +24,8 @@ from dspy_operator.engine.plan import Body
 from tests.unit.optimizationrun.builders import a_cluster, a_program_is, a_run_is, an_endpoint_is
 from tests.unit.optimizationrun.cluster import NAMESPACE, Cluster, Killed
 
+pytestmark = pytest.mark.unmeasured
+
 SLOTS = 6
 RUNS = ("fast", "slow")
 CALLS = 4

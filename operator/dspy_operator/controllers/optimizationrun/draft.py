@@ -114,7 +114,7 @@ class Draft:
         elif story.phase is Phase.RUNNING:
             self.events.append(Event("Normal", RunReason.RUNNING.value, f"try {self.entry.tries}: the pod runs"))
         elif story.phase is Phase.SUSPENDED:
-            self.events.append(Event("Normal", RunReason.SUSPENDED.value, "no pod is left"))
+            self.events.append(Event("Normal", RunReason.SUSPENDED.value, "no pod runs any more"))
 
     def waits(
         self,
