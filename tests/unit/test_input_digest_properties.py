@@ -302,6 +302,12 @@ REACT_FIELDS: dict[str, Any] = {
     "tools.arguments.description": "Which thing.",
 }
 PROGRAM_FIELDS |= {f"program.single.module.react.{path}": (_REACT, value) for path, value in REACT_FIELDS.items()}
+_MCP = {"name": "things", "mcp": {"url": "http://things.example/mcp", "tools": ["look_up"]}}
+_OVER_MCP = {"program.single.module": {"type": "ReAct", "react": {"tools": [_MCP]}}}
+PROGRAM_FIELDS |= {
+    "program.single.module.react.tools.mcp.url": (_OVER_MCP, "http://things.example/other"),
+    "program.single.module.react.tools.mcp.tools": (_OVER_MCP, ["other"]),
+}
 _REWARD = {"type": "Regex", "regex": {"field": "label", "pattern": "a"}}
 for _type, _member in (("BestOfN", "bestOfN"), ("Refine", "refine")):
     _repeated = {

@@ -13,6 +13,7 @@ from typing import Any
 
 import dspy
 import pytest
+from pydantic import ValidationError
 
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import Budget
@@ -23,6 +24,7 @@ from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import Control, Endpoint
 from dspy_operator.runner.journal import Journal
 from dspy_operator.runner.ledger import Epoch, Ledger
+from dspy_operator.runner.mcp import Listed
 from dspy_operator.runner.program import check_program, load_program, refuse_unsafe_tools
 from dspy_operator.runner.program_source import program_source
 from dspy_operator.runner.prompts import prompts_document
@@ -96,7 +98,7 @@ def test_the_source_is_as_the_formatter_leaves_it_and_says_what_was_written(shap
     assert module.predict.max_iters == (program.single.module.react.max_iters or 20)
     for tool in program.single.tools:
         found = module.predict.tools[tool.name]
-        assert inspect.cleandoc(found.desc) == inspect.cleandoc(tool.description)
+        assert inspect.cleandoc(found.desc) == inspect.cleandoc(tool.description or "")
         assert "\n    " not in found.desc, "no indentation of the source"
         assert list(found.args) == [argument.name for argument in tool.arguments or ()]
         told = {argument.name: argument.description for argument in tool.arguments or () if argument.description}
@@ -212,6 +214,55 @@ def test_the_source_names_the_headers_that_a_tool_wants(tmp_path: Path) -> None:
         formatted = subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
         assert formatted == source
         assert {tool: [*names] for tool, names in headers.items()} == load_program(source, tmp_path).namespace.HEADERS
+
+
+THINGS = {"name": "things", "mcp": {"url": "http://things.example/mcp"}}
+LISTED = [
+    Listed(
+        name="look-up",
+        description='Says.\n  More of "x".\\',
+        inputSchema={
+            "type": "object",
+            "properties": {"thing": {"type": "string", "description": "d" * 90}, "limit": {"default": None}},
+            "required": ["thing"],
+        },
+    ),
+    Listed(name="list", inputSchema={"type": "object", "additionalProperties": False}),
+]
+
+
+@pytest.mark.parametrize("tools", [[THINGS], [SEARCH, THINGS]], ids=["alone", "beside one behind a URL"])
+@pytest.mark.parametrize("headers", [{}, {"things": ("Authorization",)}], ids=["open", "with headers"])
+def test_the_source_has_the_tools_of_an_mcp_server_as_it_described_them(
+    tools: list[dict[str, Any]], headers: dict[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    program = a_program(*tools)
+    assert check_program(program) == []
+    source = program_source("qa", program, None, headers=headers, listed={"things": LISTED})
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", "120", "-"]
+    assert subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout == source
+    unused = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F,I", "--line-length", "120", "-"]
+    checked = subprocess.run(unused, input=source, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+    loaded = load_program(source, tmp_path).module.predict.tools
+    assert list(loaded) == [*(["search"] if SEARCH in tools else []), "look-up", "list", "finish"]
+    assert loaded["look-up"].desc == LISTED[0].description
+    assert loaded["look-up"].args == LISTED[0].inputSchema["properties"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "said"),
+    [
+        ({"name": "x"}, "exactly one of http, mcp is required"),
+        ({**THINGS, "http": {"url": URL}, "description": "x"}, "exactly one of http, mcp is required"),
+        ({**THINGS, "description": "x"}, "with mcp the server says description"),
+        ({**THINGS, "arguments": []}, "with mcp the server says description"),
+        ({"name": "x", "http": {"url": URL}}, "description is required with http"),
+    ],
+)
+def test_a_tool_is_in_one_place_and_described_once(tool: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        a_program(tool)
 
 
 def test_xml_is_refused() -> None:

@@ -136,14 +136,32 @@ class HTTPTool(ApiModel):
         return self
 
 
+class MCPServer(HTTPTool):
+    """A server of the Model Context Protocol: it says which tools it has, and how each is called."""
+
+    tools: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(min_length=1, max_length=64)] | None
+    ) = spec_field(INPUT, "Names of those that the model may call; unset means all.", default=None)
+
+
 _FINISH = "finish"
 """DSPy's own tool, with which a model ends its calls."""
 
 
 class Tool(ApiModel):
-    """Something that the model may call while it thinks."""
+    """Something that the model may call while it thinks: a function behind a URL, or all that an MCP server has."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            id="tool-is-in-one-place",
+            cel="has(self.http) != has(self.mcp)",
+            message="exactly one of http, mcp is required",
+        ),
+        Rule(
+            id="tool-is-described-once",
+            cel="has(self.mcp) ? !has(self.description) && !has(self.arguments) : has(self.description)",
+            message="description is required with http; with mcp the server says description and arguments",
+        ),
         Rule(
             id="tool-is-not-finish",
             cel=f"self.name != {quoted(_FINISH)}",
@@ -158,17 +176,47 @@ class Tool(ApiModel):
         ),
     )
 
-    name: FieldName = spec_field(INPUT, "Name of the tool; the model calls it by that.")
-    description: ToolText = spec_field(INPUT, "What the tool does; the model reads it.")
+    name: FieldName = spec_field(
+        INPUT, "Name of the tool; the model calls it by that. With mcp: what the server is called in messages."
+    )
+    description: ToolText | None = spec_field(
+        INPUT,
+        "What the tool does; the model reads it. Required with http; with mcp it is unset, and the server says it.",
+        default=None,
+    )
     arguments: Annotated[list[SignatureField], Field(max_length=16)] | None = spec_field(
         INPUT, "What the tool is called with; unset means nothing.", default=None
     )
-    http: HTTPTool = spec_field(INPUT, "Where it answers.")
+    http: HTTPTool | None = spec_field(INPUT, "Where it answers.", default=None)
+    mcp: MCPServer | None = spec_field(
+        INPUT,
+        "A server of the Model Context Protocol over streamable HTTP, for example http://tools.svc:8000/mcp. It is asked once which tools it has.",
+        default=None,
+    )
     effects: Literal["Safe", "Unsafe"] | None = spec_field(
         INPUT,
         "Safe: calling it again changes nothing. Unsafe: it does; such a tool is refused in a run. Unset means Safe.",
         default=None,
     )
+
+    @property
+    def server(self) -> HTTPTool:
+        """Where it answers."""
+        found = self.http or self.mcp
+        assert found is not None
+        return found
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.http is None) == (self.mcp is None):
+            raise PydanticCustomError("exactly_one", "exactly one of http, mcp is required")
+        described = self.description is not None
+        if described != (self.http is not None) or (self.mcp is not None and self.arguments is not None):
+            raise PydanticCustomError(
+                "exactly_one",
+                "description is required with http; with mcp the server says description and arguments",
+            )
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -333,6 +381,11 @@ class SingleProgram(ApiModel):
         return asked in ("ChainOfThought", "MultiChainComparison")
 
     @property
+    def functions(self) -> Sequence[Tool]:
+        """Its tools that are described in the program: those behind URLs."""
+        return [tool for tool in self.tools if tool.http is not None]
+
+    @property
     def tools(self) -> Sequence[Tool]:
         """What the model may call; none but of a ReAct."""
         return self.module.react.tools if self.module is not None and self.module.react is not None else ()
@@ -441,7 +494,7 @@ class Server(NamedTuple):
     """A server that a program asks beside its model."""
 
     path: tuple[str | int, ...]
-    """Of its `http`."""
+    """Of its `http` or `mcp`."""
     name: str
     """Of the tool or node."""
     http: HTTPTool
@@ -481,7 +534,11 @@ class Program(UnionModel):
     def servers(self) -> Sequence[Server]:
         """What it asks beside its model."""
         found = [
-            Server(("spec", "program", "single", "module", "react", "tools", at, "http"), tool.name, tool.http)
+            Server(
+                ("spec", "program", "single", "module", "react", "tools", at, "http" if tool.http else "mcp"),
+                tool.name,
+                tool.server,
+            )
             for at, tool in enumerate(self.tools)
         ]
         for name, node in sorted(self.graph.nodes.items()) if self.graph is not None else ():

@@ -68,7 +68,9 @@ def _settle_react(react: dict[str, Any]) -> None:
     for tool in react["tools"]:
         _drop(tool, "effects", "Safe")
         _drop(tool, "arguments", [])
-        tool["http"] = {"url": tool["http"]["url"]}
+        for place in ("http", "mcp"):
+            if place in tool:
+                tool[place] = {name: tool[place][name] for name in ("url", "tools") if name in tool[place]}
 
 
 def input_digest(

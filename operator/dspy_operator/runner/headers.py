@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from dspy_operator.api.objects import field_path
 from dspy_operator.contract.exits import Reason, RunFailed
@@ -43,12 +44,19 @@ def header_names(spec: RunSpec) -> Names:
     Raises:
         RunFailed: SecretMissing with the path of the field.
     """
+    found = learned_once(spec, "headers.json", lambda: {name: list(of) for name, of in header_values(spec).items()})
+    return {name: tuple(names) for name, names in found.items()}
+
+
+def learned_once(spec: RunSpec, file: str, learn: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is learned of a program's surroundings; a run writes it beside its journal, and each later try reads it there."""
     journal = Path(spec.paths.journal)
-    kept = journal.with_name("headers.json")
+    kept = journal.with_name(file)
     is_run = spec.kind == "run" and spec.mode == "Run"
     if is_run and kept.is_file() and journal.is_file():
-        return {name: tuple(names) for name, names in json.loads(kept.read_bytes()).items()}
-    found = {name: tuple(values) for name, values in header_values(spec).items()}
+        found: dict[str, Any] = json.loads(kept.read_bytes())
+        return found
+    found = learn()
     if is_run and found:
         write_json(kept, found)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from dspy_operator.api.signature_types import escaped
+from dspy_operator.api.signature_types import escaped, python_string
 
 WIDTH = 120
 
@@ -19,6 +19,23 @@ def call(opening: str, arguments: list[str], closing: str, indent: int) -> str:
     if len(line) + indent <= WIDTH and "\n" not in line:
         return line
     return opening + "\n" + "".join(f"{indented(argument)},\n" for argument in arguments) + closing
+
+
+def literal(value: object, used: int) -> str:
+    """A value of JSON as Python.
+
+    Args:
+        used: columns of its line that are taken before and behind it.
+    """
+    match value:
+        case str():
+            return python_string(value)
+        case dict():
+            named = [(f"{python_string(name)}: ", item) for name, item in value.items()]
+            return call("{", [name + literal(item, 5 + len(name)) for name, item in named], "}", used)
+        case list():
+            return call("[", [literal(item, 5) for item in value], "]", used)
+    return repr(value)
 
 
 def indented(text: str) -> str:

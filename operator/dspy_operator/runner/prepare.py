@@ -22,6 +22,8 @@ from dspy_operator.contract.runspec import ProgramPart, RunSpec
 from dspy_operator.runner.calibration import Calibration, calibrations, columns_of
 from dspy_operator.runner.code import Function, load
 from dspy_operator.runner.headers import Names, header_names
+from dspy_operator.runner.mcp import Tools as Listings
+from dspy_operator.runner.mcp import listed_tools
 from dspy_operator.runner.metric import CHECKED_ROWS, ScoredMetric, check_metric
 from dspy_operator.runner.optimizers.shape import Optimizer, Sizes
 from dspy_operator.runner.program import LoadedProgram, check_program, load_program
@@ -53,6 +55,8 @@ class Prepared:
     """Of somebody's own."""
     headers: Names = field(default_factory=dict)
     """What servers of the program want, by names."""
+    listed: Listings = field(default_factory=dict)
+    """MCP server -> its tools."""
 
     @property
     def calibration_calls(self) -> int:
@@ -113,7 +117,9 @@ def prepare(spec: RunSpec) -> Prepared:
     calibrated = calibrations(part.metric, metric.every_judge, parts.dev, lambda name, value: types[name].coerce(value))
     adapter = concrete(part)
     reward, headers = _reward(part, functions), header_names(spec)
-    program = load_program(source_in(part, adapter, reward, headers), Path(spec.paths.out) / "program", reward)
+    listed = listed_tools(spec)
+    source = source_in(part, adapter, reward, headers, listed)
+    program = load_program(source, Path(spec.paths.out) / "program", reward)
     if reward is not None:
         _check_reward(program, rows.rows[:CHECKED_ROWS], part.program)
     optimizer, options = None, OptimizerOptions()
@@ -136,7 +142,8 @@ def prepare(spec: RunSpec) -> Prepared:
             if why is not None:
                 raise RunFailed(Reason.INVALID_DATASET, f"{each.type}: {why}", path=each.path)
     code = {path: function.sha256 for path, function in functions.items()}
-    return Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code, reward, headers)
+    made = Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code, reward, headers)
+    return dataclasses.replace(made, listed=listed)
 
 
 def _reward(part: ProgramPart, functions: Mapping[str, Function]) -> RewardText | None:
@@ -175,15 +182,17 @@ def _beside(program: Program) -> dict[str, object]:
     return {}
 
 
-def source_in(part: ProgramPart, adapter: Adapter | None, reward: RewardText | None, headers: Names) -> str:
+def source_in(
+    part: ProgramPart, adapter: Adapter | None, reward: RewardText | None, headers: Names, listed: Listings
+) -> str:
     """program.py of a program that is asked in a certain adapter."""
-    return program_source(part.name, part.program, adapter, part.request, part.types, reward, headers)
+    return program_source(part.name, part.program, adapter, part.request, part.types, reward, headers, listed)
 
 
 def held_to_schemas(spec: RunSpec, prepared: Prepared, folder: str) -> Prepared:
     """The same with the adapter of endpoints that keep JSON schemas, written to `out/<folder>`."""
     adapter = concrete(spec.program, keeps_schema=True)
-    source = source_in(spec.program, adapter, prepared.reward, prepared.headers)
+    source = source_in(spec.program, adapter, prepared.reward, prepared.headers, prepared.listed)
     program = load_program(source, Path(spec.paths.out) / folder, prepared.reward)
     return dataclasses.replace(prepared, program=program, adapter=adapter)
 

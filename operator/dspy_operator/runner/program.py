@@ -207,7 +207,7 @@ def _check_react(single: SingleProgram, known: ProgramTypes, adapter: Adapter | 
         path = (*_TOOLS, index)
         if tool.name in TOOL_NAMES:
             yield Problem((*path, "name"), f'"{tool.name}" cannot be a tool\'s name: program.py uses it')
-        if not tool.description.strip():
+        if tool.description is not None and not tool.description.strip():
             yield Problem((*path, "description"), "holds only white space")
         for place, argument in enumerate(tool.arguments or ()):
             if argument.name in ARGUMENT_NAMES or argument.name.startswith("_"):

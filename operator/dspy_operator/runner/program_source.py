@@ -44,13 +44,16 @@ from dspy_operator.runner.layout import call as _call
 from dspy_operator.runner.layout import docstring as _docstring
 from dspy_operator.runner.layout import indented as _indented
 from dspy_operator.runner.layout import settled_instructions
+from dspy_operator.runner.mcp import Tools as Listings
 from dspy_operator.runner.module_source import Needs, module_blocks, needs
 from dspy_operator.runner.react_source import (
     HEADERS_CHECK,
+    MCP_TOOL,
     NO_REDIRECT,
     TOOL_CLASS,
     has_long_descriptions,
     headers_block,
+    mcp_calls,
     tool_calls,
     tool_function,
     tool_list,
@@ -78,6 +81,7 @@ def program_source(
     types: Mapping[str, ObjectType] | None = None,
     reward: RewardText | None = None,
     headers: Mapping[str, Sequence[str]] | None = None,
+    listed: Listings | None = None,
 ) -> str:
     """The source of `program.py`.
 
@@ -89,11 +93,12 @@ def program_source(
         types: `spec.types`.
         reward: a reward of somebody's own.
         headers: tool or node -> names of the headers that it wants.
+        listed: MCP server -> its tools.
     """
     known = program_types(program, types)
     headers = headers or {}
     shape = (
-        _single(name, program.single, known, reward)
+        _single(name, program.single, known, reward, listed or {})
         if program.single is not None
         else _graph(program.graph, known, headers=headers)
     )
@@ -123,7 +128,7 @@ def program_source(
         f'ADAPTER = {written.call}\nREQUEST = {_request(request)}\nSTATE = Path(__file__).with_name("program.json")',
         *([headers_block(headers)] if headers else []),
         *([shape.typed] if _has_typed(known) else []),
-        *([tool_calls(headers)] if program.tools else []),
+        *_calls(program, headers),
         _functions(known, outputs, asks_with_headers=bool(headers)),
     ]
     return _join(blocks)
@@ -154,14 +159,27 @@ def title_of(name: str, objects: Collection[str]) -> str:
     return title
 
 
-def _single(name: str, single: SingleProgram, known: ProgramTypes, reward: RewardText | None) -> _Shape:
+def _calls(program: Program, headers: Mapping[str, Sequence[str]]) -> list[str]:
+    """The functions by which tools are called."""
+    by_url = any(tool.http is not None for tool in program.tools)
+    by_mcp = any(tool.mcp is not None for tool in program.tools)
+    blocks = [tool_calls(headers)] if by_url else []
+    blocks += [NO_REDIRECT] if by_mcp and not by_url else []
+    return [*blocks, *([mcp_calls(with_headers=bool(headers))] if by_mcp else [])]
+
+
+def _single(
+    name: str, single: SingleProgram, known: ProgramTypes, reward: RewardText | None, listed: Listings
+) -> _Shape:
     title = title_of(name, known.objects)
     arguments = {f"{tool}.{name}": type_ for tool, types in known.tools.items() for name, type_ in types.items()}
     signature, texts = single.signature, _Types(known, {**known.fields, **arguments})
     blocks = [*texts.aliases(), _signature_class(title, signature, texts.of)]
-    for tool in single.tools:
+    for tool in single.functions:
         blocks += [*texts.aliases(tool.name), tool_function(tool, texts.parameter)]
-    blocks += [TOOL_CLASS, tool_list(single.tools)] if single.tools else []
+    if single.tools:
+        blocks += [TOOL_CLASS, *([MCP_TOOL] if any(tool.mcp for tool in single.tools) else [])]
+        blocks.append(tool_list(single.tools, listed))
     blocks += module_blocks(
         single, title, [texts.parameter(field.name) for field in signature.inputs], known.fields, reward
     )
@@ -303,18 +321,21 @@ def _imports(
     lines = ["import argparse"]
     lines += ["import datetime"] if reads_datetime(types) else []
     lines += ["import inspect"] if has_long_descriptions(tools) else []
-    lines += ["import json", *["import logging"] * repeats, "import os"]
+    by_mcp, by_url = [tool for tool in tools if tool.mcp], [tool for tool in tools if tool.http]
+    lines += ["import json", *["import logging"] * repeats, "import os", *["import time"] * bool(by_mcp)]
     lines += ["import urllib.error"] if tools else []
     lines += ["import urllib.request"] if tools or retrieves else []
+    lines += ["import uuid"] if by_mcp else []
     lines += ["from pathlib import Path"]
     lines += [f"from typing import {', '.join(typing_names)}"] if typing_names else []
     lines += ["", "import dspy", *(["import re2"] if needed.reward else []), *adapter.imports]
+    lines += ["from dspy.adapters.types.tool import convert_input_schema_to_tool_args"] if by_mcp else []
     pydantic_names = ["BaseModel", "ConfigDict"] if types.objects else []
     pydantic_names += ["Field"] if has_arguments else []
     pydantic_names += ["TypeAdapter"] if "TypeAdapter" in adapter.definition else []
     lines += [f"from pydantic import {', '.join(pydantic_names)}"] if pydantic_names else []
     jsonable = needed.jsonable or any(_holds(type_, Moment) for type_ in outputs)
-    core_names = ["to_json"] * bool(tools) + ["to_jsonable_python"] * jsonable
+    core_names = ["to_json"] * bool(by_url) + ["to_jsonable_python"] * jsonable
     lines += [f"from pydantic_core import {', '.join(core_names)}"] if core_names else []
     return "\n".join(lines)
 

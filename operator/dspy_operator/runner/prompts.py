@@ -22,6 +22,7 @@ from dspy_operator.api.graph import Graph
 from dspy_operator.api.program import SingleProgram
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.runner import graph_prompts
+from dspy_operator.runner.mcp import Tools as Listings
 from dspy_operator.runner.react_prompts import react_stand_ins, react_wiring
 from dspy_operator.runner.values import for_dspy, plain
 from dspy_operator.runner.wiring import completed, hidden, steps
@@ -102,6 +103,7 @@ def prompts_document(
     graph: Graph | None = None,
     single: SingleProgram | None = None,
     headers: Mapping[str, Sequence[str]] | None = None,
+    listed: Listings | None = None,
 ) -> dict[str, Any]:
     """The content of `prompts.json`; no model, no URL, nothing random.
 
@@ -114,6 +116,7 @@ def prompts_document(
         graph: what a program of type Graph means.
         single: a program of type Single; None where its module asks once, with one predictor.
         headers: tool or node -> names of the headers that it wants.
+        listed: MCP server -> its tools.
     """
     kind = adapter_spec.type if adapter_spec else "Chat"
     tools = single.tools if single is not None else ()
@@ -122,7 +125,7 @@ def prompts_document(
         name: (predictor, {}) for name, predictor in module.named_predictors()
     }
     asked |= hidden(single, module) if single is not None else {}
-    wiring += [react_wiring(module.predict, adapter, list(asked), tools, headers or {})] if tools else []
+    wiring += [react_wiring(module.predict, adapter, list(asked), tools, headers or {}, listed or {})] if tools else []
     document: dict[str, Any] = {
         "format": FORMAT,
         **({"wiring": wiring} if graph is None else graph_prompts.wiring(graph, list(asked), headers or {})),

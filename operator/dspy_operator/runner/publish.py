@@ -59,6 +59,7 @@ def revision_of(spec: RunSpec, prepared: Prepared, state: Mapping[str, Any]) -> 
         program_types(spec.program.program, spec.program.types).graph,
         spec.program.program.single,
         prepared.headers,
+        prepared.listed,
     )
     return Revision(prepared.program.source.encode(), program_json_bytes(module), document_bytes(prompts))
 

@@ -8,6 +8,7 @@ from typing import Any
 import dspy
 
 from dspy_operator.api.program import Tool
+from dspy_operator.runner.mcp import Tools as Listings
 
 _LOOP = (
     "At most maxIters times: ask `think`, then call the tool that it names with its arguments; after finish no further time. "
@@ -24,6 +25,11 @@ _CALL = (
     "answer: a JSON string as its text, other JSON as json. Of finish it is Completed. Where there is no answer it is "
     "`Execution error in NAME: ` and why."
 )
+_CALL_MCP = (
+    "A tool with `mcp`: the method tools/call of the Model Context Protocol, over streamable HTTP at that URL, with name and "
+    "arguments. The observation is the answer's texts, a line for each. Of one with isError, and where there is no answer, it is "
+    "`Execution error in NAME: ` and why."
+)
 HEADERS = "The server wants these headers. Their values are secrets of who asks, and are told nowhere."
 _TOO_LONG = "A request that exceeds the context is asked again without the oldest four fields of the trajectory, twice."
 
@@ -34,6 +40,7 @@ def react_wiring(
     predictors: Sequence[str],
     tools: Sequence[Tool],
     headers: Mapping[str, Sequence[str]],
+    listed: Listings,
 ) -> dict[str, Any]:
     """Who is asked when, and with what.
 
@@ -43,6 +50,7 @@ def react_wiring(
         predictors: the program's: the one that thinks, and the one that answers.
         tools: as written.
         headers: tool -> names of the headers that it wants.
+        listed: MCP server -> its tools.
     """
     think, answer = predictors
     inputs = {field: field for field in react.signature.input_fields}
@@ -51,15 +59,17 @@ def react_wiring(
         "maxIters": react.max_iters,
         "think": {"predictor": think, "inputs": {**inputs, "trajectory": "trajectory"}},
         "tools": {
-            tool.name: {
-                "url": tool.http.url,
-                "arguments": react.tools[tool.name].args,
+            name: {
+                "mcp" if tool.mcp is not None else "url": tool.server.url,
+                "arguments": react.tools[name].args,
                 "effects": tool.effects or "Safe",
                 **({"headers": list(headers[tool.name])} if tool.name in headers else {}),
             }
             for tool in tools
+            for name in ([tool.name] if tool.mcp is None else [each.name for each in listed[tool.name]])
         },
-        "call": _CALL,
+        **({"call": _CALL} if any(tool.http for tool in tools) else {}),
+        **({"callMCP": _CALL_MCP} if any(tool.mcp for tool in tools) else {}),
         **({"headers": HEADERS} if headers else {}),
         "trajectory": {"round": _round(adapter, "{k}", _PLACES), "rule": _TRAJECTORY, "tooLong": _TOO_LONG},
         "answer": {

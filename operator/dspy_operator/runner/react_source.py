@@ -6,35 +6,44 @@ replaces by its own: one that retries, and writes down what was answered (runner
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 
 from dspy_operator.api.program import ReActOptions, Tool
 from dspy_operator.api.signature_types import python_string
 from dspy_operator.contract.calls import REACT_MAX_ITERS
-from dspy_operator.runner.layout import WIDTH, call, docstring, indented, settled_instructions
+from dspy_operator.runner import mcp_wire
+from dspy_operator.runner.layout import WIDTH, call, docstring, indented, literal, settled_instructions
+from dspy_operator.runner.mcp import Listed
+from dspy_operator.runner.mcp import Tools as Listings
 
 TOOL_NAMES = frozenset(
     {
         "argparse",
+        "ask_mcp",
         "bool",
+        "call_mcp",
         "call_tool",
+        "convert_input_schema_to_tool_args",
         "datetime",
         "dict",
         "dspy",
         "float",
         "headers_of",
+        "in_session",
         "inspect",
         "int",
         "isinstance",
         "json",
         "list",
     }
+    | {"mcp_text", "mcp_tool", "message_of", "result_of", "send_mcp", "time", "uuid"}
     | {"load", "main", "os", "post", "print", "str", "super", "to_json", "to_jsonable_python", "typed", "urllib"}
 )
 """What program.py calls something itself, and a tool cannot be called."""
 ARGUMENT_NAMES = frozenset({"self", "instance", "call_tool"})
 """What DSPy, or the tool's function, calls something itself, and an argument cannot be called."""
-TYPE_NAMES = frozenset({"Tool", "NoRedirect"})
+TYPE_NAMES = frozenset({"McpError", "NoRedirect", "SESSIONS", "TOOLS", "Tool"})
 """What the program of a ReAct calls something itself, and a named type cannot be called."""
 HEADERS_NAMES = frozenset({"FOLDER", "HEADERS", "NoRedirect"})
 """The same where a server wants headers."""
@@ -106,6 +115,22 @@ HEADERS_CHECK = """\
 """
 
 
+MCP_TOOL = """\
+def mcp_tool(server: str, url: str, name: str, description: str, schema: dict[str, Any]) -> Tool:
+    \"""A tool of a server of the Model Context Protocol, as the server describes it.\"""
+    args, arg_types, arg_desc = convert_input_schema_to_tool_args(schema)
+
+    def ask(**arguments: Any) -> str:
+        return call_mcp(server, url, name, arguments)
+
+    return Tool(ask, name=name, desc=description, args=args, arg_types=arg_types, arg_desc=arg_desc)"""
+CALL_MCP = """\
+def call_mcp(server: str, url: str, name: str, arguments: dict[str, Any]) -> str:
+    \"""What a tool of the server at a URL answers to its arguments.\"""
+    return mcp_text(ask_mcp(url, "tools/call", {"name": name, "arguments": arguments}, headers_of(server), timeout=30))"""
+_LINE = "# --- the line --------------------------------------------------------------------------------------------------------\n"
+
+
 def headers_block(headers: Mapping[str, Sequence[str]]) -> str:
     """Which headers servers want, and where their values are."""
     told = [call(f'"{name}": [', [f'"{header}"' for header in names], "]", 5) for name, names in headers.items()]
@@ -129,18 +154,38 @@ def tool_function(tool: Tool, parameter: Callable[[str], str]) -> str:
     parameters = [parameter(f"{tool.name}.{name}") for name in names]
     opening = call(f"def {tool.name}(", ["*", *parameters] if parameters else [], ") -> str:", 0)
     sent = call("{", [f'"{name}": {name}' for name in names], "}", 9)
-    asked = call("return call_tool(", [f'"{tool.name}"', python_string(tool.http.url), sent], ")", 4)
-    return f"{opening}\n{indented(docstring(settled_instructions(tool.description)))}\n{indented(asked)}"
+    asked = call("return call_tool(", [f'"{tool.name}"', python_string(tool.server.url), sent], ")", 4)
+    return f"{opening}\n{indented(docstring(settled_instructions(tool.description or '')))}\n{indented(asked)}"
 
 
 def has_long_descriptions(tools: Sequence[Tool]) -> bool:
     """Whether a docstring has several lines: Python keeps their indentation, and the model would read it."""
-    return any("\n" in settled_instructions(tool.description) for tool in tools)
+    return any("\n" in settled_instructions(tool.description or "") for tool in tools)
 
 
-def tool_list(tools: Sequence[Tool]) -> str:
-    """The tools with what each argument is for, in the order in which the model reads them."""
-    return call("TOOLS = [", [_tool(tool) for tool in tools], "]", WIDTH)
+def tool_list(tools: Sequence[Tool], listed: Listings) -> str:
+    """The tools with what each argument is for, in the order in which the model reads them.
+
+    Args:
+        listed: MCP server -> its tools.
+    """
+    entries = []
+    for tool in tools:
+        entries += [_tool(tool)] if tool.mcp is None else [_mcp_tool(tool, each) for each in listed[tool.name]]
+    return call("TOOLS = [", entries, "]", WIDTH)
+
+
+def mcp_calls(*, with_headers: bool) -> str:
+    """How tools of MCP servers are called."""
+    _, _, wire = inspect.getsource(mcp_wire).partition(_LINE)
+    call_mcp = CALL_MCP if with_headers else CALL_MCP.replace("headers_of(server)", "{}")
+    return f"{call_mcp}\n\n\n{wire.strip()}"
+
+
+def _mcp_tool(tool: Tool, listed: Listed) -> str:
+    description = literal(listed.description, 5)
+    parts = [f'"{tool.name}"', python_string(tool.server.url), python_string(listed.name), description]
+    return call("mcp_tool(", [*parts, literal(listed.inputSchema, 5)], ")", 5)
 
 
 def _tool(tool: Tool) -> str:

@@ -65,7 +65,10 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         self._tools = {tool.name: tool for tool in tools}
-        self._paths = {tool.name: f"spec.program.single.module.react.tools[{at}].http" for at, tool in enumerate(tools)}
+        self._paths = {
+            tool.name: f"spec.program.single.module.react.tools[{at}].{'http' if tool.mcp is None else 'mcp'}"
+            for at, tool in enumerate(tools)
+        }
         self._headers: Values = {}
         self._local = threading.local()
         self._servers = Servers()
@@ -81,9 +84,13 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
 
     def connect(self, program: LoadedProgram) -> None:
         """Let a program's tools call through here."""
-        post = getattr(program.namespace, "post", None)
-        if post is not None:
-            vars(program.namespace)["call_tool"] = lambda name, url, arguments: self.call(post, name, url, arguments)
+        names = program.namespace
+        if (post := getattr(names, "post", None)) is not None:
+            vars(names)["call_tool"] = lambda name, url, arguments: self.call(post, name, url, arguments)
+        if hasattr(names, "ask_mcp"):
+            vars(names)["call_mcp"] = lambda server, url, name, arguments: self.call(
+                _over_mcp(names, name), name, url, arguments, server=server
+            )
 
     def usage(self) -> dict[str, ToolUsage]:
         """Tool -> what it was asked, over the run's whole life."""
@@ -114,9 +121,11 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
         stack: list[_Trajectory] = self._local.stack
         return stack
 
-    def call(self, post: Post, name: str, url: str, arguments: Mapping[str, Any]) -> str:
+    def call(self, post: Post, name: str, url: str, arguments: Mapping[str, Any], *, server: str | None = None) -> str:
         """What the tool says to these arguments: from the journal, or from itself.
 
+        Args:
+            server: the MCP server whose tool it is; None where the tool is a server of its own.
         Raises:
             RunStop: the phase has ended, or this call ended it.
             ToolFailed: this call has no answer.
@@ -127,11 +136,12 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
         trajectory = self._stack[-1]
         trajectory.calls += 1
         whose = [trajectory.row, trajectory.rollout, trajectory.calls]
-        tool = self._tools.get(name)
-        here = tool.http if tool is not None and tool.http.url == url else None
+        owner = server or name
+        tool = self._tools.get(owner)
+        here = tool.server if tool is not None and tool.server.url == url else None
         seconds = parse_duration((here.timeout if here is not None else None) or DEFAULT_TIMEOUT).total_seconds()
         # An incumbent may have a tool of that name elsewhere, where the headers must not go.
-        headers = self._headers.get(name, {}) if here is not None else {}
+        headers = self._headers.get(owner, {}) if here is not None else {}
         question = Question(
             line={
                 "key": sha256_hex(json.dumps([name, url, body, *whose]).encode()),
@@ -141,7 +151,7 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
             },
             asked=body,
             server=f'the tool "{name}" at {shown(url)}',
-            path=self._paths.get(name),
+            path=self._paths.get(owner),
             epoch=trajectory.epoch,
             send=lambda line: _answered(post, line, headers, seconds),
             headers=headers,
@@ -161,6 +171,8 @@ def tool_failed(prediction: Any) -> bool:
 def _answered(post: Post, line: Line, headers: Mapping[str, str], seconds: float) -> Mapping[str, str]:
     try:
         answer = post(line["url"], json.loads(line["arguments"]), headers, seconds)
+    except Unanswered:
+        raise
     except urllib.error.HTTPError as error:
         after = error.headers.get("Retry-After") if error.headers is not None else None
         raise Unanswered.of_status(error.code, str(error), after) from None
@@ -174,3 +186,16 @@ def _answered(post: Post, line: Line, headers: Mapping[str, str], seconds: float
         raise Unanswered(str(error) or type(error).__name__, trouble) from None
     # A model's request is UTF-8; a text of JSON may hold half of a character.
     return {"answer": answer.encode("utf-8", "replace").decode()}
+
+
+def _over_mcp(names: Any, tool: str) -> Post:
+    """How a tool of an MCP server is sent its arguments, as its program.py does."""
+
+    def post(url: str, arguments: Mapping[str, Any], headers: Mapping[str, str], timeout: float) -> str:
+        try:
+            result = names.ask_mcp(url, "tools/call", {"name": tool, "arguments": arguments}, headers, timeout)
+            return str(names.mcp_text(result))
+        except names.McpError as error:
+            raise Unanswered(str(error), None) from None
+
+    return post

@@ -7,6 +7,12 @@ RELIED = (
         "program.py's Tool says in a line what goes wrong in it: arguments that do not fit, and the function",
     ),
     Relied(
+        "dspy.adapters.types.tool.convert_input_schema_to_tool_args",
+        "source 71815f4f820dc71a",
+        "program.py makes tools of what an MCP server says of them",
+        "react_source.py::MCP_TOOL",
+    ),
+    Relied(
         "dspy.ReAct.forward",
         "source 99edaf667f444a88",
         "calls tools by name with keyword arguments; an exception of a tool becomes an observation with a traceback",
