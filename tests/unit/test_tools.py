@@ -6,6 +6,7 @@ import ast
 import inspect
 import subprocess
 import sys
+import types
 import urllib.error
 from email.message import Message
 from pathlib import Path
@@ -24,12 +25,13 @@ from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import Control, Endpoint
 from dspy_operator.runner.journal import Journal
 from dspy_operator.runner.ledger import Epoch, Ledger
-from dspy_operator.runner.mcp import Listed
-from dspy_operator.runner.program import check_program, load_program, refuse_unsafe_tools
+from dspy_operator.runner.mcp import Listed, Misshapen, listed
+from dspy_operator.runner.mcp_wire import McpError, mcp_text
+from dspy_operator.runner.program import LoadedProgram, check_program, load_program, refuse_unsafe_tools
 from dspy_operator.runner.program_source import program_source
 from dspy_operator.runner.prompts import prompts_document
 from dspy_operator.runner.stop import RunStop
-from dspy_operator.runner.tools import Tools, tool_failed
+from dspy_operator.runner.tools import ToolFailed, Tools, over_http, tool_failed
 
 URL = "http://search.tools.svc:8080/search"
 SEARCH: dict[str, Any] = {
@@ -265,6 +267,41 @@ def test_a_tool_is_in_one_place_and_described_once(tool: dict[str, Any], said: s
         a_program(tool)
 
 
+def test_a_type_of_several_is_read_though_dspy_cannot(tmp_path: Path) -> None:
+    nullable = {"type": ["string", "null"], "description": "Which."}
+    (tool,) = listed([{"name": "look_up", "inputSchema": {"properties": {"thing": nullable, "any": True}}}])
+    source = program_source("qa", a_program(THINGS), None, listed={"things": [tool]})
+    args = load_program(source, tmp_path).module.predict.tools["look_up"].args
+    assert args == {"thing": {"description": "Which.", "anyOf": [{"type": "string"}, {"type": "null"}]}, "any": {}}
+
+
+@pytest.mark.parametrize(
+    ("tools", "said"),
+    [
+        (None, "tools: a list is wanted, found NoneType"),
+        ([{"name": "x"}], "tools[0].inputSchema: Field required"),
+        ([{"name": "x", "inputSchema": {"properties": []}}], "properties: an object is wanted, found list"),
+        ([{"name": "x", "inputSchema": {"properties": {"a": 1}}}], "properties.a: an object is wanted, found int"),
+    ],
+)
+def test_tools_that_are_not_as_the_protocol_has_them_are_refused_with_their_place(tools: Any, said: str) -> None:
+    with pytest.raises(Misshapen) as refused:
+        listed(tools)
+    assert said in str(refused.value)
+
+
+def test_an_mcp_server_has_one_secret_and_any_name_and_program_py_needs_some_names_for_it() -> None:
+    other = {"name": "time", "mcp": {"url": THINGS["mcp"]["url"], "headersSecret": {"name": "token"}}}
+    (problem,) = check_program(a_program(THINGS, other))
+    assert problem.field == "spec.program.single.module.react.tools[1].mcp.headersSecret"
+    assert problem.message == 'the MCP server "things" asks the same URL with other headers'
+    assert check_program(a_program({**SEARCH, "name": "time"})) == []
+    (problem,) = check_program(a_program({**SEARCH, "name": "time"}, THINGS))
+    assert problem.field == "spec.program.single.module.react.tools[0].name"
+    (problem,) = check_program(a_program(THINGS), {"McpError": a_type(a="str")})
+    assert problem.field.startswith("spec.types.McpError")
+
+
 def test_xml_is_refused() -> None:
     (problem,) = check_program(a_program(), None, Adapter.model_validate({"type": "XML"}))
     assert problem.field == "spec.adapter.type" and "XML is not for a ReAct" in problem.message
@@ -302,7 +339,7 @@ class Scene:
             self.tools.on_module_start("1", self.react, {"args": (), "kwargs": {"question": question}})
             for query in queries:
                 try:
-                    said.append(self.tools.call(self.send, "search", URL, {"query": query}))
+                    said.append(self.tools.call(over_http(self.send), "search", URL, {"query": query}))
                 except RunStop:
                     raise
                 except Exception as error:
@@ -356,7 +393,7 @@ def test_headers_go_to_the_tool_that_they_are_for_and_a_value_that_is_said_back_
     assert scene.row("q1", "a")[0] == ["answer to ***"]
     with dspy.context(lm=scene.ledger.lm("task", scene.epoch)):
         scene.tools.on_module_start("2", scene.react, {"args": (), "kwargs": {"question": "q1"}})
-        scene.tools.call(send, "search", "http://elsewhere.example/", {"query": "a"})
+        scene.tools.call(over_http(send), "search", "http://elsewhere.example/", {"query": "a"})
     assert [headers.keys() for _, headers in seen] == [{"Authorization", "X"}, set()]
 
 
@@ -417,6 +454,31 @@ def test_a_call_that_fails_alone_is_told_after_three_attempts_and_a_look_whether
     assert [each["query"] for each in scene.sent] == ["good", "bad", "bad", "bad", "good"]
 
 
+def test_whether_an_mcp_server_still_answers_is_asked_of_the_tool_that_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dspy_operator.runner.servers.backoff_seconds", lambda *_: 0.0)
+    scene, asked = Scene(tmp_path), []
+
+    def ask_mcp(url: str, method: str, params: Any, headers: Any, timeout: float) -> dict[str, Any]:
+        asked.append((params["name"], params["arguments"]))
+        if params["name"] == "slow":
+            raise TimeoutError("timed out")
+        return {"content": [{"type": "text", "text": "fine"}]}
+
+    names = types.ModuleType("program")
+    vars(names).update(ask_mcp=ask_mcp, mcp_text=mcp_text, McpError=McpError)
+    scene.tools.connect(LoadedProgram(dspy.Module(), dspy.ChatAdapter(), "", names))
+    with dspy.context(lm=scene.ledger.lm("task", scene.epoch)):
+        scene.tools.on_module_start("1", scene.react, {"args": (), "kwargs": {"question": "q1"}})
+        assert vars(names)["call_mcp"]("things", "http://things.example/mcp", "quick", {"a": 1}) == "fine"
+        with pytest.raises(ToolFailed, match="timed out"):
+            vars(names)["call_mcp"]("things", "http://things.example/mcp", "slow", {"b": 2})
+    assert asked == [("quick", {"a": 1}), *[("slow", {"b": 2})] * 3, ("quick", {"a": 1})]
+    usage = scene.tools.usage()
+    assert (usage["slow"].calls, usage["slow"].failed) == (3, 1)
+
+
 def test_a_tool_that_answers_nothing_stops_the_run_and_nothing_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +497,6 @@ def test_a_tool_that_answers_nothing_stops_the_run_and_nothing_is_told(
 def test_a_bug_of_ours_stops_the_run_instead_of_becoming_an_observation(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     with pytest.raises(RunStop) as stopped:
-        scene.tools.call(scene.send, "search", URL, {"query": "nobody's"})
+        scene.tools.call(over_http(scene.send), "search", URL, {"query": "nobody's"})
     assert stopped.value.reason is Reason.INTERNAL_ERROR
     assert isinstance(scene.epoch, Epoch)

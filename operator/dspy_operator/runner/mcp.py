@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import http.client
-import logging
-import random
-import time
 import urllib.error
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dspy_operator.api.fields import parse_duration
 from dspy_operator.api.objects import field_path
 from dspy_operator.api.program import MCPServer, Program, Server
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import RunSpec
-from dspy_operator.runner import mcp_wire
 from dspy_operator.runner.fetch import shown
 from dspy_operator.runner.headers import header_values, learned_once, without_values
+from dspy_operator.runner.mcp_wire import McpError, ask_mcp
 from dspy_operator.runner.servers import DEFAULT_TIMEOUT
+from dspy_operator.runner.snapshot import TryAgain, patiently, retry_after
 
-ATTEMPTS = 5
 MOST_TOOLS = 64
 """Of one server: all of them are in every prompt."""
+_PAGES = 100
 
-log = logging.getLogger(__name__)
+
+class Misshapen(Exception):
+    """What a server says of its tools is not as the protocol has it."""
 
 
 class Listed(BaseModel):
@@ -37,6 +37,27 @@ class Listed(BaseModel):
     name: str = Field(min_length=1, max_length=128)
     description: str = Field(default="", max_length=16_384)
     inputSchema: dict[str, Any]  # as on the wire
+
+    @field_validator("inputSchema")
+    @classmethod
+    def _readable(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        """With properties that DSPy can read, which mean the same."""
+        properties = schema.get("properties", {})
+        if not isinstance(properties, dict):
+            raise ValueError(f"properties: an object is wanted, found {type(properties).__name__}")
+        read = {name: _property(name, schema) for name, schema in properties.items()}
+        return {**schema, "properties": read} if read else schema
+
+
+def _property(name: str, schema: object) -> dict[str, Any]:
+    if schema is True:
+        return {}
+    if not isinstance(schema, dict):
+        raise ValueError(f"properties.{name}: an object is wanted, found {type(schema).__name__}")
+    if isinstance(schema.get("type"), list):  # DSPy looks for it in a table of types, and cannot hash it
+        rest = {key: value for key, value in schema.items() if key != "type"}
+        return {**rest, "anyOf": schema.get("anyOf") or [{"type": each} for each in schema["type"]]}
+    return schema
 
 
 Tools = Mapping[str, Sequence[Listed]]
@@ -96,36 +117,61 @@ def _wanted(server: Server, tools: Sequence[Listed]) -> Sequence[Listed]:
 
 def _answered(server: Server, headers: Mapping[str, str]) -> Sequence[Listed]:
     url, seconds = server.http.url, parse_duration(server.http.timeout or DEFAULT_TIMEOUT).total_seconds()
-    for attempt in range(ATTEMPTS):
+
+    def words(error: Exception) -> str:
+        said = " ".join(str(error).split()) or type(error).__name__
+        return without_values(said[:500], headers.values())
+
+    def refused(reason: Reason, error: Exception, field: str = "url") -> RunFailed:
+        why = f"{_shown(server)} does not say its tools: {words(error)}"
+        return RunFailed(reason, why, path=field_path((*server.path, field)))
+
+    def attempt() -> Sequence[Listed]:
         try:
             return _list(url, headers, seconds)
-        except (mcp_wire.McpError, ValidationError, LookupError, TypeError) as error:
-            why, reason, field = str(error), Reason.INVALID_PROGRAM, "url"
-            break
+        except (McpError, Misshapen) as error:
+            raise refused(Reason.INVALID_PROGRAM, error) from None
         except urllib.error.HTTPError as error:
-            why, reason, field = str(error), Reason.ENDPOINT_UNAVAILABLE, "url"
             if error.code in (401, 403):
-                reason, field = Reason.AUTHENTICATION_FAILED, "headersSecret"
-            elif error.code < 500 and error.code not in (408, 429):
-                reason = Reason.INVALID_PROGRAM
-            if reason is not Reason.ENDPOINT_UNAVAILABLE:
-                break
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            why, reason, field = str(error) or type(error).__name__, Reason.ENDPOINT_UNAVAILABLE, "url"
-        if attempt + 1 < ATTEMPTS:
-            log.warning("%s is asked again for its tools: %s", _shown(server), why)
-            time.sleep(random.uniform(0.0, 0.25 * 2.0**attempt))
-    words = without_values(" ".join(why.split())[:500], headers.values())
-    raise RunFailed(reason, f"{_shown(server)} does not say its tools: {words}", path=field_path((*server.path, field)))
+                raise refused(Reason.AUTHENTICATION_FAILED, error, "headersSecret") from None
+            if error.code < 500 and error.code not in (408, 429):
+                raise refused(Reason.INVALID_PROGRAM, error) from None
+            raise TryAgain(words(error), retry_after(error.headers.get("Retry-After"))) from None
+        except (
+            OSError,
+            ValueError,
+            http.client.HTTPException,
+        ) as error:  # a ValueError: no JSON, or none of this protocol
+            raise TryAgain(words(error)) from None
+
+    return patiently(attempt, _shown(server), field=field_path((*server.path, "url")))
 
 
 def _list(url: str, headers: Mapping[str, str], seconds: float) -> Sequence[Listed]:
     found: list[Listed] = []
     page: dict[str, Any] = {}
-    while len(found) < 1000:
-        result = mcp_wire.ask_mcp(url, "tools/list", page, dict(headers), seconds)
-        found += [Listed.model_validate(tool) for tool in result["tools"]]
+    for _ in range(_PAGES):
+        result = ask_mcp(url, "tools/list", page, dict(headers), seconds)
+        found += listed(result.get("tools"))
         if not result.get("nextCursor"):
             break
         page = {"cursor": result["nextCursor"]}
+    return found
+
+
+def listed(tools: object) -> list[Listed]:
+    """Tools as they are on the wire.
+
+    Raises:
+        Misshapen: they are not as the protocol has them.
+    """
+    if not isinstance(tools, list):
+        raise Misshapen(f"tools: a list is wanted, found {type(tools).__name__}")
+    found = []
+    for at, tool in enumerate(tools):
+        try:
+            found.append(Listed.model_validate(tool))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise Misshapen(f"{field_path(('tools', at, *first['loc']))}: {first['msg']}") from None
     return found

@@ -22,8 +22,8 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 # --- the line --------------------------------------------------------------------------------------------------------
 
 
-SESSIONS: dict[str, str] = {}
-"""URL -> the session that is open there; empty where the server has none."""
+SESSIONS: dict[str, dict[str, str]] = {}
+"""URL -> the headers of every message in the session that is open there."""
 
 
 class McpError(Exception):
@@ -32,31 +32,34 @@ class McpError(Exception):
 
 def ask_mcp(url: str, method: str, params: dict[str, Any], headers: dict[str, str], timeout: float) -> dict[str, Any]:
     """The result of a method, in the session that is open with this server, or in a new one."""
-    known = url in SESSIONS
-    if not known:
-        about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "dspy", "version": "3"}}
-        _, session = send_mcp(url, message_of("initialize", about), headers, timeout)
-        send_mcp(url, {"method": "notifications/initialized"}, {**headers, **in_session(session)}, timeout)
-        SESSIONS[url] = session
-    session = SESSIONS.get(url, "")
+    known = SESSIONS.get(url)
+    session = open_mcp(url, headers, timeout) if known is None else known
+    SESSIONS[url] = session
     try:
-        return send_mcp(url, message_of(method, params), {**headers, **in_session(session)}, timeout)[0]
+        return send_mcp(url, message_of(method, params), {**headers, **session}, timeout)[0]
     except urllib.error.HTTPError as error:
-        if error.code == 404 or not known:  # it was restarted: the next request opens another session
-            SESSIONS.pop(url, None)
-        if error.code == 404 and known:
-            return ask_mcp(url, method, params, headers, timeout)
-        raise
+        if error.code not in (400, 404):
+            raise
+        SESSIONS.pop(url, None)
+        if known is None:
+            raise
+    return ask_mcp(url, method, params, headers, timeout)  # it was restarted, and knows the session no more
+
+
+def open_mcp(url: str, headers: dict[str, str], timeout: float) -> dict[str, str]:
+    """Open a session: the headers of every message in it."""
+    about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "dspy", "version": "3"}}
+    result, session = send_mcp(url, message_of("initialize", about), headers, timeout)
+    in_session = {"MCP-Protocol-Version": str(result.get("protocolVersion", "2025-06-18"))}
+    if session:
+        in_session["Mcp-Session-Id"] = session
+    send_mcp(url, {"method": "notifications/initialized"}, {**headers, **in_session}, timeout)
+    return in_session
 
 
 def message_of(method: str, params: dict[str, Any]) -> dict[str, Any]:
     """A request; threads share a session, and two with one id would be given each other's answers."""
     return {"id": uuid.uuid4().hex, "method": method, "params": params}
-
-
-def in_session(session: str) -> dict[str, str]:
-    """The headers of every message after the first."""
-    return {"MCP-Protocol-Version": "2025-06-18", **({"Mcp-Session-Id": session} if session else {})}
 
 
 def send_mcp(url: str, message: dict[str, Any], headers: dict[str, str], timeout: float) -> tuple[dict[str, Any], str]:
@@ -79,23 +82,27 @@ def send_mcp(url: str, message: dict[str, Any], headers: dict[str, str], timeout
                 left -= len(line)
                 if line.startswith(b"data:") and line.strip() != b"data:":
                     answer = json.loads(line[5:])
-                    if answer.get("id") == message["id"] and "method" not in answer:
+                    if isinstance(answer, dict) and answer.get("id") == message["id"] and "method" not in answer:
                         return result_of(answer), session
     except urllib.error.HTTPError as error:
         error.msg = f"{error.msg} {error.read(500).decode(errors='replace')}".strip()
         raise
-    raise ConnectionError(f"{message['method']} was not answered")
+    raise (
+        TimeoutError("timed out")
+        if time.monotonic() >= until
+        else ConnectionError("the stream ended without an answer")
+    )
 
 
-def result_of(answer: dict[str, Any]) -> dict[str, Any]:
+def result_of(answer: Any) -> dict[str, Any]:
     """What a message was answered.
 
     Raises:
         McpError: the server refuses.
     """
-    if "error" in answer:
+    if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
         raise McpError(answer["error"].get("message", "refused"))
-    if not isinstance(answer.get("result"), dict):
+    if not isinstance(answer, dict) or not isinstance(answer.get("result"), dict):
         raise ValueError("an answer without a result")
     result: dict[str, Any] = answer["result"]
     return result

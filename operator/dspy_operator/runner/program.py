@@ -20,6 +20,7 @@ from dspy_operator.api.object_types import ProgramTypes, program_types
 from dspy_operator.api.objects import Problem
 from dspy_operator.api.program import (
     GraphProgram,
+    MCPServer,
     ModuleType,
     ObjectType,
     Program,
@@ -40,7 +41,7 @@ from dspy_operator.runner.attempts import make_whole, rewarding
 from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.module_check import check_module
 from dspy_operator.runner.program_source import NAMES, reads_datetime
-from dspy_operator.runner.react_source import ARGUMENT_NAMES, HEADERS_NAMES, TOOL_NAMES, TYPE_NAMES
+from dspy_operator.runner.react_source import ARGUMENT_NAMES, HEADERS_NAMES, MCP_NAMES, TOOL_NAMES, TYPE_NAMES
 from dspy_operator.runner.reward_source import RewardText
 from dspy_operator.runner.values import plain
 
@@ -97,13 +98,16 @@ def check_program(
         problems += check_module(program.single)
     if program.graph is not None:
         problems += _check_names(program.graph, shadowed)
-        problems += _one_secret_a_url(program)
+        problems += _one_secret_a_url(program.servers, "node")
     if adapter is not None:
         problems += _not_for_adapter(program, known, adapter)
     taken = NAMES
     if program.single is not None and program.single.module_type is ModuleType.REACT:
         problems += _check_react(program.single, known, adapter)
         taken |= TYPE_NAMES
+        if mcp := [server for server in program.servers if isinstance(server.http, MCPServer)]:
+            problems += _one_secret_a_url(mcp, "MCP server")
+            taken |= MCP_NAMES
     if any(server.http.headers_secret is not None for server in program.servers):
         taken |= HEADERS_NAMES
     told = {problem.path for problem in problems}
@@ -178,13 +182,13 @@ def _check_names(graph: GraphProgram, shadowed: Set[str]) -> Iterator[Problem]:
             yield Problem((*GRAPH, "output", name), f'"{name}" cannot be an output: DSPy uses it')
 
 
-def _one_secret_a_url(program: Program) -> Iterator[Problem]:
-    """What one URL says to a query is known by the query alone, whichever node asked."""
+def _one_secret_a_url(servers: Sequence[Server], kind: str) -> Iterator[Problem]:
+    """What one URL says to a question is known by the question alone, whoever asked."""
     first: dict[str, Server] = {}
-    for server in program.servers:
+    for server in servers:
         before = first.setdefault(server.http.url, server)
         if server.http.headers_secret != before.http.headers_secret:
-            message = f'the node "{before.name}" asks the same URL with other headers'
+            message = f'the {kind} "{before.name}" asks the same URL with other headers'
             yield Problem((*server.path, "headersSecret"), message)
 
 
@@ -203,9 +207,10 @@ def _check_react(single: SingleProgram, known: ProgramTypes, adapter: Adapter | 
                 yield Problem((*path, "name"), f'"{field.name}" cannot be a field name: DSPy uses it')
             if isinstance(known.fields.get(field.name), History):
                 yield Problem((*path, "type"), "History is not for a ReAct: its turns have no trajectory")
+    taken = TOOL_NAMES | (MCP_NAMES if any(tool.mcp is not None for tool in single.tools) else frozenset())
     for index, tool in enumerate(single.tools):
         path = (*_TOOLS, index)
-        if tool.name in TOOL_NAMES:
+        if tool.http is not None and tool.name in taken:
             yield Problem((*path, "name"), f'"{tool.name}" cannot be a tool\'s name: program.py uses it')
         if tool.description is not None and not tool.description.strip():
             yield Problem((*path, "description"), "holds only white space")

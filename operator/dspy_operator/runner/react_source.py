@@ -20,33 +20,34 @@ from dspy_operator.runner.mcp import Tools as Listings
 TOOL_NAMES = frozenset(
     {
         "argparse",
-        "ask_mcp",
         "bool",
-        "call_mcp",
         "call_tool",
-        "convert_input_schema_to_tool_args",
         "datetime",
         "dict",
         "dspy",
         "float",
         "headers_of",
-        "in_session",
         "inspect",
         "int",
         "isinstance",
         "json",
         "list",
     }
-    | {"mcp_text", "mcp_tool", "message_of", "result_of", "send_mcp", "time", "uuid"}
     | {"load", "main", "os", "post", "print", "str", "super", "to_json", "to_jsonable_python", "typed", "urllib"}
 )
 """What program.py calls something itself, and a tool cannot be called."""
 ARGUMENT_NAMES = frozenset({"self", "instance", "call_tool"})
 """What DSPy, or the tool's function, calls something itself, and an argument cannot be called."""
-TYPE_NAMES = frozenset({"McpError", "NoRedirect", "SESSIONS", "TOOLS", "Tool"})
+TYPE_NAMES = frozenset({"NoRedirect", "TOOLS", "Tool"})
 """What the program of a ReAct calls something itself, and a named type cannot be called."""
 HEADERS_NAMES = frozenset({"FOLDER", "HEADERS", "NoRedirect"})
 """The same where a server wants headers."""
+
+MCP_NAMES = frozenset(
+    {"McpError", "SESSIONS", "ask_mcp", "call_mcp", "convert_input_schema_to_tool_args", "mcp_text", "mcp_tool"}
+    | {"message_of", "open_mcp", "result_of", "send_mcp", "time", "uuid"}
+)
+"""What program.py calls something itself where it asks MCP servers."""
 
 TOOL_CLASS = """\
 class Tool(dspy.Tool):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
@@ -30,6 +31,7 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token of RFC 9110."""
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class TryAgain(Exception):
@@ -86,15 +88,27 @@ def keep(path: Path, place: Place, chunks: Callable[[], Iterator[bytes]], *, sha
                 raise RunFailed(Reason.JOURNAL_FULL, f"{path} cannot be written: {error.strerror}") from error
             raise
 
+    patiently(attempt, place.name, field=place.server)
+
+
+def patiently(attempt: Callable[[], T], name: str, *, field: str) -> T:
+    """What an attempt gives; five of them, with full jitter, as long as they raise TryAgain.
+
+    Args:
+        name: of the server, for messages.
+        field: path of the field that names it.
+    Raises:
+        RunFailed: EndpointUnavailable after the last attempt; and whatever `attempt` raises beside TryAgain.
+    """
     retrying = Retrying(
         retry=retry_if_exception_type(TryAgain), stop=stop_after_attempt(ATTEMPTS), wait=_pause, sleep=time.sleep,
         reraise=True,
     )  # fmt: skip
     try:
-        retrying(attempt)
+        return retrying(attempt)
     except TryAgain as error:
-        message = f"{place.name} does not answer: {error}, {ATTEMPTS} times"
-        raise RunFailed(Reason.ENDPOINT_UNAVAILABLE, message, path=place.server) from error
+        message = f"{name} does not answer: {error}, {ATTEMPTS} times"
+        raise RunFailed(Reason.ENDPOINT_UNAVAILABLE, message, path=field) from error
 
 
 def retry_after(text: str | None) -> float:
@@ -145,5 +159,5 @@ def _pause(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     asked = error.retry_after if isinstance(error, TryAgain) else 0.0
     pause = max(asked, random.uniform(0, 2.0 ** (state.attempt_number - 1)))
-    log.warning("rows are asked for again in %.1f s: %s", min(pause, LONGEST_PAUSE_SECONDS), error)
+    log.warning("a server is asked again in %.1f s: %s", min(pause, LONGEST_PAUSE_SECONDS), error)
     return min(pause, LONGEST_PAUSE_SECONDS)

@@ -35,8 +35,8 @@ from dspy_operator.runner.values import plain
 
 _FAILED = "_tool_failed"
 
-Post = Callable[[str, Mapping[str, Any], Mapping[str, str], float], str]
-"""`post` of a program.py: URL, arguments, headers, seconds -> the answer as text."""
+Ask = Callable[[Line, Mapping[str, str], float], str]
+"""Asks a tool once, as a program.py does: the journal's line, headers, seconds -> the answer as text."""
 
 
 class ToolFailed(Exception):
@@ -70,6 +70,8 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
             for at, tool in enumerate(tools)
         }
         self._headers: Values = {}
+        self._called: set[str] = set()
+        """Names; of an MCP server those of its tools."""
         self._local = threading.local()
         self._servers = Servers()
 
@@ -86,17 +88,19 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
         """Let a program's tools call through here."""
         names = program.namespace
         if (post := getattr(names, "post", None)) is not None:
-            vars(names)["call_tool"] = lambda name, url, arguments: self.call(post, name, url, arguments)
+            by_url = over_http(post)
+            vars(names)["call_tool"] = lambda name, url, arguments: self.call(by_url, name, url, arguments)
         if hasattr(names, "ask_mcp"):
+            by_mcp = _over_mcp(names)
             vars(names)["call_mcp"] = lambda server, url, name, arguments: self.call(
-                _over_mcp(names, name), name, url, arguments, server=server
+                by_mcp, name, url, arguments, server=server
             )
 
     def usage(self) -> dict[str, ToolUsage]:
         """Tool -> what it was asked, over the run's whole life."""
         # A graph's lookups have lines of these kinds, too: runner/retrieval.py.
         told = [entry for entry in self._servers.told() if "arguments" in entry]
-        known = {*self._tools, *(entry["tool"] for entry in told)}
+        known = {*self._tools, *self._called, *(entry["tool"] for entry in told)}
         failed = Counter(entry["tool"] for entry in told if "error" in entry)
         calls = sorted(self._servers.requests().items())
         return {name: ToolUsage(calls=count, failed=failed[name]) for name, count in calls if name in known}
@@ -121,7 +125,7 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
         stack: list[_Trajectory] = self._local.stack
         return stack
 
-    def call(self, post: Post, name: str, url: str, arguments: Mapping[str, Any], *, server: str | None = None) -> str:
+    def call(self, ask: Ask, name: str, url: str, arguments: Mapping[str, Any], *, server: str | None = None) -> str:
         """What the tool says to these arguments: from the journal, or from itself.
 
         Args:
@@ -135,6 +139,7 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
             raise RunStop(Reason.INTERNAL_ERROR, f"{name} was called by nothing that a run knows")
         trajectory = self._stack[-1]
         trajectory.calls += 1
+        self._called.add(name)
         whose = [trajectory.row, trajectory.rollout, trajectory.calls]
         owner = server or name
         tool = self._tools.get(owner)
@@ -142,6 +147,7 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
         seconds = parse_duration((here.timeout if here is not None else None) or DEFAULT_TIMEOUT).total_seconds()
         # An incumbent may have a tool of that name elsewhere, where the headers must not go.
         headers = self._headers.get(owner, {}) if here is not None else {}
+        kind = f'the tool "{name}"' if server is None else f'the MCP server "{server}"'
         question = Question(
             line={
                 "key": sha256_hex(json.dumps([name, url, body, *whose]).encode()),
@@ -149,11 +155,11 @@ class Tools(BaseCallback):  # type: ignore[misc]  # DSPy is untyped here
                 "url": url,
                 "arguments": body,
             },
-            asked=body,
-            server=f'the tool "{name}" at {shown(url)}',
+            asked=body if server is None else f"{name} {body}",
+            server=f"{kind} at {shown(url)}",
             path=self._paths.get(owner),
             epoch=trajectory.epoch,
-            send=lambda line: _answered(post, line, headers, seconds),
+            send=lambda line: _answered(ask, line, headers, seconds),
             headers=headers,
         )
         entry = self._servers.ask(question)
@@ -168,9 +174,9 @@ def tool_failed(prediction: Any) -> bool:
     return bool(getattr(prediction, _FAILED, False))
 
 
-def _answered(post: Post, line: Line, headers: Mapping[str, str], seconds: float) -> Mapping[str, str]:
+def _answered(ask: Ask, line: Line, headers: Mapping[str, str], seconds: float) -> Mapping[str, str]:
     try:
-        answer = post(line["url"], json.loads(line["arguments"]), headers, seconds)
+        answer = ask(line, headers, seconds)
     except Unanswered:
         raise
     except urllib.error.HTTPError as error:
@@ -188,14 +194,17 @@ def _answered(post: Post, line: Line, headers: Mapping[str, str], seconds: float
     return {"answer": answer.encode("utf-8", "replace").decode()}
 
 
-def _over_mcp(names: Any, tool: str) -> Post:
-    """How a tool of an MCP server is sent its arguments, as its program.py does."""
+def over_http(post: Callable[[str, Any, Mapping[str, str], float], str]) -> Ask:
+    """Through `post` of a program.py: URL, arguments, headers, seconds -> the answer as text."""
+    return lambda line, headers, seconds: post(line["url"], json.loads(line["arguments"]), headers, seconds)
 
-    def post(url: str, arguments: Mapping[str, Any], headers: Mapping[str, str], timeout: float) -> str:
+
+def _over_mcp(names: Any) -> Ask:
+    def ask(line: Line, headers: Mapping[str, str], seconds: float) -> str:
+        params = {"name": line["tool"], "arguments": json.loads(line["arguments"])}
         try:
-            result = names.ask_mcp(url, "tools/call", {"name": tool, "arguments": arguments}, headers, timeout)
-            return str(names.mcp_text(result))
+            return str(names.mcp_text(names.ask_mcp(line["url"], "tools/call", params, headers, seconds)))
         except names.McpError as error:
             raise Unanswered(str(error), None) from None
 
-    return post
+    return ask
