@@ -31,6 +31,15 @@ class ThingsServer:
     """X-Api-Key of whoever asked."""
     status: int = 200
     """Another one is answered to everything."""
+    refused: int = 0
+    """How often it was."""
+
+    def forget(self) -> None:
+        """As if nobody had asked."""
+        self.answers, self.status, self.refused = None, 200, 0
+        self.calls.clear()
+        self.methods.clear()
+        self.keys.clear()
 
 
 def free_port() -> int:
@@ -76,6 +85,7 @@ def things_server(answers: Answers | None = None, *, port: int = 0, as_json: boo
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         place.keys.add(headers.get("x-api-key"))
         if place.status != 200:
+            place.refused += 1
             await send({"type": "http.response.start", "status": place.status, "headers": []})
             await send({"type": "http.response.body", "body": b"out of order"})
             return

@@ -291,7 +291,7 @@ def test_tools_that_are_not_as_the_protocol_has_them_are_refused_with_their_plac
 
 
 def test_an_mcp_server_has_one_secret_and_any_name_and_program_py_needs_some_names_for_it() -> None:
-    other = {"name": "time", "mcp": {"url": THINGS["mcp"]["url"], "headersSecret": {"name": "token"}}}
+    other = {"name": "time", "mcp": {"url": "http://things.example/mcp", "headersSecret": {"name": "token"}}}
     (problem,) = check_program(a_program(THINGS, other))
     assert problem.field == "spec.program.single.module.react.tools[1].mcp.headersSecret"
     assert problem.message == 'the MCP server "things" asks the same URL with other headers'
