@@ -30,6 +30,7 @@ _BESIDE: dict[str, Document] = {
     "Feedback": {"column": "a"},
     "Toleration": {"operator": "Exists"},
     "GraphNode": {"retrieve": {"http": {"url": "http://a.example/v1"}}},
+    "Tool": {"description": "a", "http": {"url": "http://a.example/v1"}},
 }
 """What a model needs that none of its fields requires."""
 _WITH: dict[tuple[str, str], Document] = {

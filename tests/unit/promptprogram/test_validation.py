@@ -741,7 +741,10 @@ def test_rows_of_another_place_are_validated_anew(change: dict[str, str]) -> Non
     assert cluster.says("Accepted") == ("Unknown", ProgramReason.VALIDATING)
 
 
-@pytest.mark.parametrize("reason", [Reason.SECRET_MISSING, Reason.DATASET_NOT_FOUND, Reason.ENDPOINT_UNAVAILABLE])
+@pytest.mark.parametrize(
+    "reason",
+    [Reason.SECRET_MISSING, Reason.DATASET_NOT_FOUND, Reason.ENDPOINT_UNAVAILABLE, Reason.AUTHENTICATION_FAILED],
+)
 def test_what_only_a_pod_can_see_is_waited_for_without_an_end(reason: Reason) -> None:
     cluster = Cluster()
     cluster.apply_program(OVER_HTTP)

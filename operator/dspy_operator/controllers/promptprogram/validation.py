@@ -37,7 +37,8 @@ MOST_TRIES = 100_000
 TYPED = frozenset({Exit.INVALID_PROGRAM, Exit.INVALID_DATASET, Exit.INVALID_METRIC})
 """Ends that say what is wrong with the program; any other is an accident of the pod."""
 UNSEEN = frozenset(
-    {Reason.DATASET_NOT_FOUND, Reason.CODE_NOT_FOUND, Reason.SECRET_MISSING, Reason.ENDPOINT_UNAVAILABLE}
+    {Reason.DATASET_NOT_FOUND, Reason.CODE_NOT_FOUND, Reason.SECRET_MISSING}
+    | {Reason.ENDPOINT_UNAVAILABLE, Reason.AUTHENTICATION_FAILED}
 )
 """Ends for want of what only a pod can see: a file on a volume, a server's answer, a Secret."""
 
