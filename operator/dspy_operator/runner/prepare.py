@@ -93,8 +93,8 @@ def prepare(spec: RunSpec) -> Prepared:
     """Read, build and check.
 
     Raises:
-        RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset, SplitEmpty, CodeNotFound, InvalidMetric or SecretMissing, with the
-            field's path.
+        RunFailed: InvalidProgram, DatasetNotFound, InvalidDataset, SplitEmpty, CodeNotFound, InvalidMetric, SecretMissing, or, of an
+            MCP server, EndpointUnavailable or AuthenticationFailed; with the field's path.
     """
     rows, parts = read_parts(spec)
     part = spec.program
