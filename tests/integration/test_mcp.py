@@ -138,8 +138,29 @@ def test_a_server_says_its_tools_in_its_order(things: ThingsServer) -> None:
     assert [tool.name for tool in listed_tools(a_spec(things.url, tools=["forget"]))["things"]] == ["forget"]
 
 
+def test_all_pages_are_read_and_what_they_say_back_of_a_secret_is_not_told(
+    tmp_path: Path, things: ThingsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "X-Api-Key").write_text("s3cr3t-of-ours")
+    spec = a_spec(things.url, headersSecret={"name": "token"})
+    spec = spec.model_copy(update={"headers": {"token": str(tmp_path)}})
+    listed_tools(spec)
+    assert things.keys == {"s3cr3t-of-ours"}
+
+    def page(url: str, method: str, params: dict[str, str], headers: dict[str, str], timeout: float) -> dict[str, Any]:
+        at = params.get("cursor", "0")
+        schema = {"type": "object", "properties": {"key": {"default": headers["X-Api-Key"]}}}
+        tool = {"name": f"tool{at}", "description": f"For {headers['X-Api-Key']}.", "inputSchema": schema}
+        return {"tools": [tool], **({"nextCursor": str(int(at) + 1)} if at != "2" else {})}
+
+    monkeypatch.setattr("dspy_operator.runner.mcp.ask_mcp", page)
+    tools = listed_tools(spec)["things"]
+    assert [tool.name for tool in tools] == ["tool0", "tool1", "tool2"]
+    assert {tool.description for tool in tools} == {"For ***."}
+    assert "s3cr3t" not in str(tools)
+
+
 HTTP = {"name": "lookup", "description": "x", "http": {"url": "http://127.0.0.1:9"}}
-AGAIN = {"name": "again", "mcp": {"url": "URL"}}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import random
 import subprocess
 import sys
 import types
@@ -265,6 +266,49 @@ def test_the_source_has_the_tools_of_an_mcp_server_as_it_described_them(
 def test_a_tool_is_in_one_place_and_described_once(tool: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         a_program(tool)
+
+
+def a_value(draw: random.Random, depth: int) -> Any:
+    """Some JSON."""
+    if depth and draw.random() < 0.35:
+        return {a_text(draw): a_value(draw, depth - 1) for _ in range(draw.randint(0, 4))}
+    if depth and draw.random() < 0.4:
+        return [a_value(draw, depth - 1) for _ in range(draw.randint(0, 6))]
+    return draw.choice([None, True, False, 0, -3, 1.5, 1e30, 1e-9, a_text(draw)])
+
+
+def a_text(draw: random.Random) -> str:
+    words = [
+        "a",
+        'say "x"',
+        "it's",
+        "\\n back",
+        "new\nline",
+        "é",
+        "e\u0301",
+        "\u202e",
+        "x" * 30,
+        "",
+        "日本",
+        "\"both' quotes",
+    ]
+    return " ".join(draw.choice(words) for _ in range(draw.choice([1, 1, 2, 5, 12])))
+
+
+def test_any_schema_is_written_as_the_formatter_leaves_it_and_reads_back_the_same() -> None:
+    draw = random.Random(7)
+    schemas = [{"properties": {a_text(draw): {"default": a_value(draw, 4)} for _ in range(3)}} for _ in range(40)]
+    tools = [
+        Listed(name=f"{'n' * draw.randint(1, 60)}{at}", description=a_text(draw), inputSchema=schema)
+        for at, schema in enumerate(schemas)
+    ]
+    source = program_source("qa", a_program(THINGS), None, listed={"things": tools})
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", "120", "-"]
+    assert subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout == source
+    nodes = ast.walk(ast.parse(source))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "mcp_tool"]
+    written = [[ast.literal_eval(argument) for argument in call.args[2:]] for call in calls]
+    assert written == [[tool.name, tool.description, tool.inputSchema] for tool in tools]
 
 
 def test_a_type_of_several_is_read_though_dspy_cannot(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import unicodedata
 
 from dspy_operator.api.signature_types import escaped, python_string
 
@@ -16,26 +17,38 @@ def call(opening: str, arguments: list[str], closing: str, indent: int) -> str:
         indent: of the line, and what may stand behind it.
     """
     line = opening + ", ".join(arguments) + closing
-    if len(line) + indent <= WIDTH and "\n" not in line:
+    if not arguments or (_columns(line) + indent <= WIDTH and "\n" not in line):
         return line
     return opening + "\n" + "".join(f"{indented(argument)},\n" for argument in arguments) + closing
 
 
-def literal(value: object, used: int) -> str:
+def _columns(line: str) -> int:
+    """As a formatter counts them: two for a letter of Chinese, none for an accent of its own."""
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in line)
+    return len(line) + wide - sum(unicodedata.combining(char) > 0 for char in line)
+
+
+def literal(value: object, indent: int, beside: int = 0) -> str:
     """A value of JSON as Python.
 
     Args:
-        used: columns of its line that are taken before and behind it.
+        indent: of its line in the file.
+        beside: further columns of the line that are taken, before it and behind it.
     """
     match value:
         case str():
             return python_string(value)
         case dict():
             named = [(f"{python_string(name)}: ", item) for name, item in value.items()]
-            return call("{", [name + literal(item, 5 + len(name)) for name, item in named], "}", used)
+            return call(
+                "{",
+                [name + literal(item, indent + 4, _columns(name) + 1) for name, item in named],
+                "}",
+                indent + beside,
+            )
         case list():
-            return call("[", [literal(item, 5) for item in value], "]", used)
-    return repr(value)
+            return call("[", [literal(item, indent + 4, 1) for item in value], "]", indent + beside)
+    return repr(value).replace("e+", "e")
 
 
 def indented(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import urllib.error
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -152,7 +153,8 @@ def _list(url: str, headers: Mapping[str, str], seconds: float) -> Sequence[List
     page: dict[str, Any] = {}
     for _ in range(_PAGES):
         result = ask_mcp(url, "tools/list", page, dict(headers), seconds)
-        found += listed(result.get("tools"))
+        told = json.dumps(result.get("tools"), allow_nan=False)  # Python has no word for NaN
+        found += listed(json.loads(without_values(told, headers.values())))
         if not result.get("nextCursor"):
             break
         page = {"cursor": result["nextCursor"]}

@@ -184,9 +184,8 @@ def mcp_calls(*, with_headers: bool) -> str:
 
 
 def _mcp_tool(tool: Tool, listed: Listed) -> str:
-    description = literal(listed.description, 5)
-    parts = [f'"{tool.name}"', python_string(tool.server.url), python_string(listed.name), description]
-    return call("mcp_tool(", [*parts, literal(listed.inputSchema, 5)], ")", 5)
+    names = (tool.name, tool.server.url, listed.name, listed.description)
+    return call("mcp_tool(", [*map(python_string, names), literal(listed.inputSchema, 8, 1)], ")", 5)
 
 
 def _tool(tool: Tool) -> str:
