@@ -24,6 +24,8 @@ from dspy_operator.runner.snapshot import TryAgain, patiently, retry_after
 MOST_TOOLS = 64
 """Of one server: all of them are in every prompt."""
 _PAGES = 100
+_WORDS = 500
+"""Most characters of what a server says beside its tools."""
 
 
 class Misshapen(Exception):
@@ -121,7 +123,7 @@ def _answered(server: Server, headers: Mapping[str, str]) -> Sequence[Listed]:
 
     def words(error: Exception) -> str:
         said = " ".join(str(error).split()) or type(error).__name__
-        return without_values(said[:500], headers.values())
+        return without_values(said, headers.values())[:_WORDS]
 
     def refused(reason: Reason, error: Exception, field: str = "url") -> RunFailed:
         why = f"{_shown(server)} does not say its tools: {words(error)}"
@@ -138,11 +140,8 @@ def _answered(server: Server, headers: Mapping[str, str]) -> Sequence[Listed]:
             if error.code < 500 and error.code not in (408, 429):
                 raise refused(Reason.INVALID_PROGRAM, error) from None
             raise TryAgain(words(error), retry_after(error.headers.get("Retry-After"))) from None
-        except (
-            OSError,
-            ValueError,
-            http.client.HTTPException,
-        ) as error:  # a ValueError: no JSON, or none of this protocol
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            # A ValueError is no JSON, or none of this protocol.
             raise TryAgain(words(error)) from None
 
     return patiently(attempt, _shown(server), field=field_path((*server.path, "url")))

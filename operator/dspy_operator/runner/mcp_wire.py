@@ -32,18 +32,15 @@ class McpError(Exception):
 
 def ask_mcp(url: str, method: str, params: dict[str, Any], headers: dict[str, str], timeout: float) -> dict[str, Any]:
     """The result of a method, in the session that is open with this server, or in a new one."""
-    known = SESSIONS.get(url)
-    session = open_mcp(url, headers, timeout) if known is None else known
-    SESSIONS[url] = session
-    try:
-        return send_mcp(url, message_of(method, params), {**headers, **session}, timeout)[0]
-    except urllib.error.HTTPError as error:
-        if error.code not in (400, 404):
-            raise
-        SESSIONS.pop(url, None)
-        if known is None:
-            raise
-    return ask_mcp(url, method, params, headers, timeout)  # it was restarted, and knows the session no more
+    if (session := SESSIONS.get(url)) is not None:
+        try:
+            return send_mcp(url, message_of(method, params), {**headers, **session}, timeout)[0]
+        except urllib.error.HTTPError as error:
+            if error.code not in (400, 404):
+                raise
+            # It was restarted, and knows the session no more.
+    session = SESSIONS[url] = open_mcp(url, headers, timeout)
+    return send_mcp(url, message_of(method, params), {**headers, **session}, timeout)[0]
 
 
 def open_mcp(url: str, headers: dict[str, str], timeout: float) -> dict[str, str]:
