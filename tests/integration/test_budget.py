@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.acceptance import unanswered, uninterrupted
+from tests.integration.acceptance import LONG, unanswered, uninterrupted
 from tests.integration.harness import Case, Ended, ended, workplace
 from tests.integration.test_kill import kill_at_ordinal, until
 
@@ -40,7 +40,7 @@ EXACT = {"MIPROv2", "GEPA", "BootstrapFewShotWithRandomSearch", "COPRO", "InferR
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("optimizer", WANTING)
+@pytest.mark.parametrize("optimizer", WANTING if LONG else ["BootstrapFewShot", "GEPA", "SIMBA", "Stages"])
 def test_80_calls_stop_a_run_that_wants_300_and_raising_them_pays_nothing_twice(tmp_path: Path, optimizer: str) -> None:
     case = WANTING[optimizer]
     whole = uninterrupted(tmp_path / "uninterrupted", case)
