@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from tests.counting_server import CountingServer
+from tests.integration.acceptance import resumed_to_the_same, unanswered, uninterrupted
 from tests.integration.graded import RUBRIC, Graded
-from tests.integration.harness import OPTIMIZERS, Workplace, workplace
+from tests.integration.harness import OPTIMIZERS, SMALL, Case, Workplace, workplace
+from tests.integration.test_kill import kill_at_ordinal
 from tests.integration.test_metrics import feedback_told, judged
 
 ASKS_A_JUDGE = "You grade an answer"
@@ -240,6 +242,35 @@ def test_a_judge_that_stops_grading_ends_the_run(tmp_path: Path) -> None:
         done = place.run()
         assert (done.code, done.result["reason"]) == (53, "ModelAnswersUnusable"), done.stderr
         assert "10 answers in a row have no verdict" in done.result["message"]
+
+
+@pytest.mark.unmeasured
+def test_a_judge_rewards_attempts_and_a_killed_run_comes_to_the_same(tmp_path: Path) -> None:
+    """Its calls are in usage, budget and journal; each attempt at an answer is graded once."""
+    reward = {"type": "Judge", "judge": {**RUBRIC, "scale": 4}}
+    module = {"type": "Refine", "refine": {"attempts": 2, "threshold": "0.5", "reward": reward}}
+    case = Case(SMALL["BootstrapFewShot"], dev=8, test=4, program={"program": {"single": {"module": module}}})
+    whole = uninterrupted(tmp_path / "uninterrupted", case)
+    assert whole.result["usage"]["calls"] <= whole.result["estimate"]["calls"] * 2
+    by_role = json.loads((whole.run_folder / "result.json").read_bytes())["usageByRole"]
+    assert by_role["judge"]["calls"] > 0 and sum(role["calls"] for role in by_role.values()) == whole.requests
+    with workplace(tmp_path / "killed", case) as place:
+        kill_at_ordinal(place, whole.requests // 2, settled=True)
+        place.server.wait_until(lambda counts: counts["in_flight"] == 0)
+        resumed_to_the_same(place, whole, unanswered(place))
+
+
+def test_a_judge_that_rewards_no_attempt_is_found_before_anything_is_spent(tmp_path: Path) -> None:
+    reward = {"type": "Judge", "judge": RUBRIC}
+    module = {"type": "BestOfN", "bestOfN": {"attempts": 2, "threshold": "1", "reward": reward}}
+    case = Case(OPTIMIZERS["Evaluate"], program={"program": {"single": {"module": module}}})
+    garbage = [{"type": "garbage_text", "when": {"match": ASKS_A_JUDGE}}]
+    with workplace(tmp_path, case, faults=garbage) as place:
+        done = place.run()
+        assert (done.code, done.result["reason"]) == (53, "ModelAnswersUnusable"), done.stderr
+        assert done.result["path"] == "spec.endpoints.judge"
+        assert "does not judge the program's first answers: the judge gave no verdict" in done.result["message"]
+        assert place.server.counts()["requests"] <= 3 * 2 * 4, "three rows, two attempts, each asked about three times"
 
 
 def test_a_composite_has_a_judge_as_one_of_its_parts(tmp_path: Path) -> None:

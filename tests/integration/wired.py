@@ -38,7 +38,7 @@ def attempted(document, step, inputs, ask):
             if advice:
                 predictor, asked["hint_"] = plan["hinted"], advice.get(plan["advice"]["module"], "N/A")
             found = answered(document, step | {"predictor": predictor}, asked, ask)
-            reward = rewarded(plan["reward"], found)
+            reward = rewarded(plan["reward"], inputs, found, ask)
             if best is None or reward > best[0]:
                 best = reward, found
             if reward >= float(plan["threshold"]) or number == plan["most"] - 1:
@@ -55,10 +55,21 @@ def attempted(document, step, inputs, ask):
     return best and best[1]
 
 
-def rewarded(reward, found):
+def rewarded(reward, inputs, found, ask):
+    if reward["type"] == "Judge":
+        return graded(reward, inputs, found, ask)
     value = found[reward["regex"]["field"]]
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return float(re2.search(reward["regex"]["pattern"], text) is not None)
+
+
+def graded(reward, inputs, found, ask):
+    given = [("input", name, inputs[name]) for name in reward["inputs"]]
+    given += [("answer", name, found[name]) for name in reward["fields"]]
+    texts = [(kind, name, v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)) for kind, name, v in given]
+    shown = "\n\n".join(f'<{kind} name="{name}">\n{text}\n</{kind}>' for kind, name, text in texts)
+    asked = [{**each, "content": each["content"].replace("{shown}", shown)} for each in reward["messages"]]
+    return int(ask(asked, 0.0).rpartition("Grade:")[2].strip(" *")) / reward["best"]
 
 
 def answered(document, step, inputs, ask):

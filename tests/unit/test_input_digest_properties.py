@@ -330,6 +330,14 @@ for _type, _member in (("BestOfN", "bestOfN"), ("Refine", "refine")):
         f"program.single.module.{_member}.reward.code.{field}": (_rewarded, value)
         for field, value in (("image", "registry.example/code:2"), ("entrypoint", "metric:other"))
     }
+    _graded = {
+        f"{_SIGNATURE}.outputs": TWO_OUTPUTS,
+        "program.single.module": {"type": _type, _member: {"attempts": 3, "threshold": "1", "reward": JUDGED}},
+    }
+    PROGRAM_FIELDS |= {
+        f"program.single.module.{_member}.reward.judge.{field}": (_graded, value)
+        for field, value in (("instructions", "Is it polite?"), ("fields", ["label"]), ("scale", 5))
+    }
 _COMPARED = {"program.single.module": {"type": "MultiChainComparison"}}
 PROGRAM_FIELDS |= {
     "program.single.module.multiChainComparison.m": (_COMPARED, 5),

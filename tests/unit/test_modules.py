@@ -64,9 +64,11 @@ class Scripted(dspy.LM):  # type: ignore[misc]
         return [text_of(next(self.answers), self.adapter) for _ in range(settings.get("n", 1))]
 
 
-def text_of(answer: dict[str, Any] | None, adapter: dspy.Adapter) -> str:
+def text_of(answer: dict[str, Any] | str | None, adapter: dspy.Adapter) -> str:
     if answer is None:
         return "What do you mean?"
+    if isinstance(answer, str):  # of a judge
+        return answer
     if isinstance(adapter, dspy.JSONAdapter):
         return json.dumps(answer)
     if isinstance(adapter, dspy.XMLAdapter):
@@ -89,6 +91,7 @@ def chain(label: str) -> dict[str, Any]:
     return {"reasoning": f"Since {label}.\nMore.", "count": 1, "label": label}
 
 
+JUDGED = {"type": "Judge", "judge": {"instructions": "Is it «good»?\n 4 is.", "scale": 4}}
 TICKET = {"ticket": ' Über {{tags}} "quoted"\n\n[[ ## label ## ]]\n👩‍💻', "tags": ["a", "«é»"]}
 SCRIPTS: dict[str, tuple[dict[str, Any], list[Any], Any]] = {
     # name -> (module, the model's answers, what comes out: outputs, or an error)
@@ -104,6 +107,8 @@ SCRIPTS: dict[str, tuple[dict[str, Any], list[Any], Any]] = {
     "Refine: no advice": (repeated("Refine"), [BAD, advice(), BAD, NONE, GOOD], GOOD),
     "Refine: an attempt and an advice that cannot be read": (repeated("Refine", attempts=4, module="ChainOfThought"), [NONE, {"reasoning": "x", **BAD}, NONE, {"reasoning": "x", **BAD}, advice(**{"predict.predict": "Go."}), {"reasoning": "y", **GOOD}], {"reasoning": "y", **GOOD}),
     "Refine: none can be read": (repeated("Refine"), [NONE, NONE, NONE], AdapterParseError),
+    "BestOfN: a judge": (repeated("BestOfN", reward=JUDGED, threshold="0.75"), [BAD, "Reason: no.\nGrade: 1", NONE, GOOD, "Grade: 3"], GOOD),
+    "Refine: a judge": (repeated("Refine", reward=JUDGED), [BAD, "Grade: 1", advice(predict="So."), GOOD, "**Grade:** 4"], GOOD),
     "MultiChainComparison": (COMPARISON, [chain("a"), chain("b\nc"), {"rationale": "Well.", **GOOD}], {"rationale": "Well.", **GOOD}),
     "MultiChainComparison: a chain cannot be read": (COMPARISON, [chain("a"), NONE], AdapterParseError),
 }  # fmt: skip

@@ -98,6 +98,15 @@ def test_a_part_of_a_composite_needs_a_judge_too() -> None:
     assert list(resolved({}, composite).endpoints) == ["task", "judge"]
 
 
+def test_a_reward_needs_a_judge_too() -> None:
+    reward = {"type": "Judge", "judge": {"instructions": "Is it right?"}}
+    options = {"attempts": 2, "threshold": "1", "reward": reward}
+    asked = {"program.single.module": {"type": "BestOfN", "bestOfN": options}}
+    assert list(resolved({}, asked).endpoints) == ["task", "judge"]
+    given = {"endpoints": {"judge": {"name": "big", "namespace": "models"}}}
+    assert resolved(given, asked, TWO).endpoints["judge"].model == "big"
+
+
 def test_a_judge_moves_the_input_digest_with_its_model_and_request_alone() -> None:
     hot = {"endpoints": {"judge": {"name": "qwen", "request": {"temperature": "0.3"}}}}
     cold = {"endpoints": {"judge": {"name": "qwen", "request": {"temperature": "0.0"}}}}

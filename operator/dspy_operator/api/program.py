@@ -24,7 +24,7 @@ from dspy_operator.api.fields import (
     parse_duration,
     spec_field,
 )
-from dspy_operator.api.metric import Metric, Reward
+from dspy_operator.api.metric import JudgeReward, Metric, Reward
 from dspy_operator.api.rules import Rule, Ruled, above_zero_rule, decimal_rule, quoted
 
 INPUT, EXECUTION = FieldClass.INPUT, FieldClass.EXECUTION
@@ -531,6 +531,15 @@ class Program(UnionModel):
         return {path: code for path, code in found.items() if code is not None}
 
     @property
+    def judges(self) -> dict[str, JudgeReward]:
+        """Path within the program -> what a judge grades: the reward of its module."""
+        repeat = self.single.repeat if self.single is not None else None
+        if repeat is None or repeat.reward.judge is None:
+            return {}
+        member = "bestOfN" if self.single is not None and self.single.module_type is ModuleType.BEST_OF_N else "refine"
+        return {f"single.module.{member}.reward.judge": repeat.reward.judge}
+
+    @property
     def servers(self) -> Sequence[Server]:
         """What it asks beside its model."""
         found = [
@@ -566,6 +575,12 @@ def codes_of(program: Program, metric: Metric) -> dict[str, CodeRef]:
     """Path -> code of one's own, wherever a PromptProgram has it."""
     found = {f"spec.program.{path}": code for path, code in program.codes.items()}
     return found | {f"spec.metric.{path}": code for path, code in metric.codes.items()}
+
+
+def judges_of(program: Program, metric: Metric) -> dict[str, JudgeReward]:
+    """Path -> what a judge grades, wherever a PromptProgram has one."""
+    found: dict[str, JudgeReward] = {f"spec.program.{path}": judge for path, judge in program.judges.items()}
+    return found | {f"spec.metric.{path}": judge for path, judge in metric.judges.items()}
 
 
 class TypeField(ApiModel):

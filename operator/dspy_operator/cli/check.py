@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dspy_operator.api.fields import GROUP
 from dspy_operator.api.objects import Kind, OptimizationRun, PromptProgram, field_path
+from dspy_operator.api.program import judges_of
 from dspy_operator.api.promptprogram import EndpointRef
 from dspy_operator.api.reasons import RunReason
 from dspy_operator.cli.findings import Finding, Severity
@@ -217,7 +218,7 @@ class _Check:
             for role in (type(roles).model_fields if roles is not None else ())
             if (endpoint := getattr(roles, role)) is not None
             and (role != "prompt" or not PROMPT_OPTIMIZERS.isdisjoint(run.spec.optimizer.types))
-            and (role != "judge" or program.spec.metric.judges)
+            and (role != "judge" or judges_of(program.spec.program, program.spec.metric))
         }
         if roles is None or roles.task is None:
             named["spec.target.endpoint.name"] = program.spec.target.endpoint

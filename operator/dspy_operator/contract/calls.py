@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dspy_operator.api.graph import steps_before
 from dspy_operator.api.metric import JudgeMetric, Metric
-from dspy_operator.api.program import GraphNode, ModuleType, Program
+from dspy_operator.api.program import GraphNode, ModuleType, Program, RepeatOptions
 from dspy_operator.contract.runspec import RunSpec
 
 
@@ -35,18 +35,16 @@ REACT_USUAL_ROUNDS = 3
 
 
 def row_calls(program: Program) -> Calls:
-    """Calls in the task role for one answer of a program to one row, what its modules ask by themselves included."""
+    """Calls for one answer of a program to one row, what its modules ask by themselves included, and who rewards it."""
     if program.graph is not None:
         return sum((_times(node) for node in program.graph.nodes.values() if node.predict is not None), NONE)
     single = program.single
     assert single is not None
     if single.repeat is not None:
-        # How many attempts a row takes is the reward's to say: half of them is within a factor of two for up to three.
-        most = single.repeat.attempts
-        usual = most // 2 + 1
+        attempts = _attempts(single.repeat)
         if single.module_type is ModuleType.REFINE:  # between two attempts the model gives advice
-            return Calls(2 * usual - 1, 2 * most - 1)
-        return Calls(usual, most)
+            attempts = Calls(2 * attempts.usual - 1, 2 * attempts.most - 1)
+        return attempts + reward_calls(program)
     if single.module_type is ModuleType.MULTI_CHAIN_COMPARISON:
         return Calls(single.chains + 1, single.chains + 1)
     module = single.module
@@ -55,6 +53,17 @@ def row_calls(program: Program) -> Calls:
         # Each round is a thought; the outputs are one call more. What a context cuts short is asked again: no program is built for that.
         return Calls(usual=min(REACT_USUAL_ROUNDS, rounds) + 1, most=rounds + 1)
     return ONE
+
+
+def reward_calls(program: Program) -> Calls:
+    """Those of them in the judge role: one for each attempt, where the reward is a judge."""
+    repeat = program.single.repeat if program.single is not None else None
+    return _attempts(repeat) if repeat is not None and repeat.reward.judge is not None else NONE
+
+
+def _attempts(repeat: RepeatOptions) -> Calls:
+    # How many attempts a row takes is the reward's to say: half of them is within a factor of two for up to three.
+    return Calls(repeat.attempts // 2 + 1, repeat.attempts)
 
 
 def _times(node: GraphNode) -> Calls:

@@ -45,7 +45,10 @@ def program_digest(
         _drop(asked, "module", {"type": "Predict"})
     module = document.get("single", {}).get("module", {})
     for member in ("bestOfN", "refine"):
-        module.get(member, {}).get("reward", {}).get("code", {}).pop("configMap", None)
+        reward = module.get(member, {}).get("reward", {})
+        reward.get("code", {}).pop("configMap", None)
+        _drop(reward.get("judge", {}), "fields", program.output_names)
+        _drop(reward.get("judge", {}), "scale", 1)
     if react := document.get("single", {}).get("module", {}).get("react"):
         _settle_react(react)
     parts: dict[str, Any] = {"program": document, "metric": _metric(metric, program)}

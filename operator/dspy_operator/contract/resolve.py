@@ -11,6 +11,7 @@ from dspy_operator.api.metric import Metric
 from dspy_operator.api.modelendpoint import ModelEndpointSpec
 from dspy_operator.api.objects import ModelEndpoint, OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import Budget, RoleEndpoint
+from dspy_operator.api.program import judges_of
 from dspy_operator.api.promptprogram import EndpointRef, SamplingRequest
 from dspy_operator.contract.digests import input_digest, program_digest
 from dspy_operator.contract.exits import Reason, RunFailed
@@ -83,7 +84,7 @@ def resolve(
     if not PROMPT_OPTIMIZERS.isdisjoint(run.spec.optimizer.types):
         # Prompt and judge sample on their own terms: only the endpoint is the task's.
         wanted["prompt"] = _role(run, roles.prompt if roles else None, None, "", None, role="prompt", default=task)
-    if program.spec.metric.judges:
+    if judges_of(program.spec.program, program.spec.metric):
         wanted["judge"] = _role(run, roles.judge if roles else None, None, "", None, role="judge", default=task)
         _check_votes(program.spec.metric, wanted["judge"][1])
     resolved: dict[str, Endpoint] = {}

@@ -12,6 +12,7 @@ from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError,
 from dspy_operator.api.promptprogram import Adapter
 from dspy_operator.contract.adapters import asked_endpoints, is_open
 from dspy_operator.contract.runspec import RunSpec
+from dspy_operator.runner.attempts import Ungraded
 from dspy_operator.runner.ledger import Epoch, Ledger
 from dspy_operator.runner.prepare import Prepared, held_to_schemas
 from dspy_operator.runner.probe import MESSAGES, RESPONSE_FORMAT, why_not
@@ -81,6 +82,8 @@ def _why_not(spec: RunSpec, prepared: Prepared, ledger: Ledger, epoch: Epoch, as
         ask(held_to_schemas(spec, prepared, "probe"))
     except ContextWindowExceededError:
         return ""  # too long a row, in words too
+    except Ungraded:
+        return ""  # the answer came; what the judge makes of it says nothing of schemas
     except LMError as error:
         return f"{task} refuses the program's schema: {error}"
     except AdapterParseError as error:

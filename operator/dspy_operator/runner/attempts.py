@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError, DSPyError
+from dspy.utils.exceptions import AdapterParseError, DSPyError, LMError
 
 from dspy_operator.contract.exits import Reason
 from dspy_operator.runner.code import Broken, Function, score_of
-from dspy_operator.runner.metrics.shape import shown
+from dspy_operator.runner.metrics.judge import Silence
+from dspy_operator.runner.metrics.shape import NoVerdict, shown
 from dspy_operator.runner.stop import RunStop
 
 HINT = "hint_"
@@ -108,6 +109,29 @@ def rewarding(reward: Callable[..., Any], path: str) -> Callable[[dict[str, Any]
         if (value := score_of(given)) is None:
             message = f"{function.name} gave {shown(given)}, not a number from 0 to 1 or a bool"
             raise RunStop(Reason.INVALID_PROGRAM, message, path=path)
+        return value
+
+    return rewarded
+
+
+class Ungraded(LMError):  # type: ignore[misc]  # DSPy is untyped here
+    """An attempt that a judge gave no verdict on; its row counts as undecided, not as wrong."""
+
+
+def graded(reward: Callable[..., float]) -> Callable[[dict[str, Any], Any], float]:
+    """A judge's reward, whose missing verdict is known to the call: DSPy takes it for a failed attempt."""
+    silence = Silence()
+
+    @functools.wraps(reward)
+    def rewarded(inputs: dict[str, Any], prediction: Any) -> float:
+        try:
+            value = reward(inputs, prediction)
+        except (NoVerdict, ValueError) as error:
+            silence.count(error)
+            failure = Ungraded(str(error))
+            unanswered(failure)
+            raise failure from error
+        silence.count(None)
         return value
 
     return rewarded

@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 from dspy_operator.api.object_types import program_types
+from dspy_operator.api.program import judges_of
 from dspy_operator.contract.adapters import probe_calls
-from dspy_operator.contract.calls import judge_calls, preflight_calls, scored_row_calls
+from dspy_operator.contract.calls import judge_calls, preflight_calls, reward_calls, scored_row_calls
 from dspy_operator.contract.documents import Estimate
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.runner.graph_prompts import CannotBeWalked, walk
@@ -54,7 +55,8 @@ def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls
     reasoning = prepared.program.source.count("dspy.ChainOfThought(")
     most = spec.endpoints["task"].request.max_tokens or 1_000_000
     output_tokens = min(ANSWER_TOKENS * (3 if reasoning else 1), most)
-    judged = calls * judge_calls(spec.program.metric).usual // row.usual
+    judging = judge_calls(spec.program.metric) + reward_calls(spec.program.program)
+    judged = calls * judging.usual // row.usual
     by_role = {
         "task": Tokens((calls - judged) * input_tokens, 0, (calls - judged) * output_tokens),
         "judge": Tokens(judged * judge_tokens(spec, prepared), 0, judged * ANSWER_TOKENS),
@@ -75,7 +77,7 @@ def estimate(spec: RunSpec, prepared: Prepared, counts: Counts, *, reserve_calls
 
 def judge_tokens(spec: RunSpec, prepared: Prepared) -> int:
     """Mean tokens of what a judge is shown, over a few rows: rubric, inputs, and the outputs twice."""
-    judges = spec.program.metric.judges.values()
+    judges = judges_of(spec.program.program, spec.program.metric).values()
     rows = prepared.parts.dev[:5]
     if not judges or not rows:
         return 0

@@ -24,7 +24,9 @@ from dspy_operator.contract.exits import Outcome, Reason, RunFailed
 from dspy_operator.contract.repeats import LEADING, choice_calls, chooses
 from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
 from dspy_operator.contract.runspec import Control, RunSpec, Usage
+from dspy_operator.runner import asking
 from dspy_operator.runner.adapter_choice import settle, told
+from dspy_operator.runner.attempts import Ungraded
 from dspy_operator.runner.calibration import calibrate
 from dspy_operator.runner.classes import Classes, by_class, classified
 from dspy_operator.runner.estimate import estimate
@@ -292,6 +294,7 @@ class Run:
         prepared = self._prepared = prepare(spec)
         self._retrieval.connect(prepared.program)
         self._tools.connect(prepared.program)
+        asking.connect(prepared.program)
         incumbent = self._load_incumbent(prepared)
         student = prepared.program.fresh()
         start = self._load_start(prepared) or student
@@ -359,6 +362,7 @@ class Run:
             self._prepared, row = probed, (probed.scored or probed.parts.test)[0]
             self._retrieval.connect(probed.program)
             self._tools.connect(probed.program)
+            asking.connect(probed.program)
             student = probed.program.fresh()
             with self._phase("preflight", epoch, probed.scored):
                 student(**for_dspy(input_fields(student), row.inputs))
@@ -377,6 +381,7 @@ class Run:
         self._prepared = settled.prepared
         self._retrieval.connect(settled.prepared.program)
         self._tools.connect(settled.prepared.program)
+        asking.connect(settled.prepared.program)
         served = self._load_incumbent(settled.prepared) or speaking(validated, prepared.program.adapter)
         return settled.prepared, served
 
@@ -461,14 +466,14 @@ class Run:
         self._tracker.set(step="preflight")
         task = self.spec.endpoints["task"]
         refused: LMError | None = None
-        undecided: NoVerdict | None = None
+        undecided: NoVerdict | Ungraded | None = None
         for row in (prepared.scored or prepared.parts.test)[:PREFLIGHT_ROWS]:
             refused = undecided = None
             try:
                 prediction = student(**for_dspy(input_fields(student), row.inputs))
                 # Labels scored well; does an answer, too?
                 prepared.metric.score({**row.inputs, **row.outputs}, plain_fields(prediction))
-            except NoVerdict as error:
+            except (NoVerdict, Ungraded) as error:
                 undecided = error
                 continue
             except AdapterParseError as error:
@@ -973,6 +978,7 @@ class Run:
             )
             self._retrieval.connect(program)
             self._tools.connect(program)
+            asking.connect(program)
             module = program.in_state(state)
             other = type(program.adapter).__name__ != type(prepared.program.adapter).__name__
             return speaking(module, program.adapter) if other else module

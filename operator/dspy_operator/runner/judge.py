@@ -12,6 +12,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_operator.contract.canonical import row_digest
 from dspy_operator.contract.documents import Score
+from dspy_operator.runner.attempts import Ungraded
 from dspy_operator.runner.metric import UNDECIDED, Assessment, ScoredMetric
 from dspy_operator.runner.optimizers.shape import NEVER
 from dspy_operator.runner.rows import Row, example_key
@@ -91,6 +92,8 @@ class Attempt:
             return self.judged(**inputs)
         except (AdapterParseError, UnicodeEncodeError):  # the second of XMLAdapter, where half a surrogate pair came
             return self._failed("truncated" if dspy.settings.lm.engine.truncated else "parse", inputs)
+        except Ungraded:
+            return self._failed("judge", inputs)
         except LMError:
             return self._failed("request", inputs)
         finally:

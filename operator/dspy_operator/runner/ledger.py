@@ -180,6 +180,10 @@ class Ledger:
             self._epochs.append(epoch)
         return epoch
 
+    def plays(self, role: Role) -> bool:
+        """Whether the run has an endpoint for a role."""
+        return role in self._endpoints
+
     def lm(self, role: Role, epoch: Epoch, *, repeat: int = 0) -> LedgerLM:
         """The dspy.LM that plays a role in a phase.
 

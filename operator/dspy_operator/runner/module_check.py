@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dspy_operator.api.metric import JudgeReward
 from dspy_operator.api.objects import Problem
 from dspy_operator.api.program import ModuleType, SignatureField, SingleProgram
 from dspy_operator.runner.attempts import HINT
+from dspy_operator.runner.metrics.judge import placeholder_in
 from dspy_operator.runner.metrics.regex import InvalidPattern, Regex
 
 _SINGLE = ("spec", "program", "single")
@@ -33,6 +35,20 @@ def check_module(single: SingleProgram) -> Iterator[Problem]:
             Regex(regex.pattern)
         except InvalidPattern as error:
             yield Problem((*asked, "pattern"), str(error))
+    if single.repeat is not None and single.repeat.reward.judge is not None:
+        yield from _check_judge(single, single.repeat.reward.judge)
+
+
+def _check_judge(single: SingleProgram, judge: JudgeReward) -> Iterator[Problem]:
+    member = "bestOfN" if single.module_type is ModuleType.BEST_OF_N else "refine"
+    asked, names = (*_SINGLE, "module", member, "reward", "judge"), _names(single.signature.outputs)
+    for index, name in enumerate(judge.fields or ()):
+        if name not in names:
+            why = f'"{name}" is no output of the program (outputs: {", ".join(names)})'
+            yield Problem((*asked, "fields", index), why)
+    if (mark := placeholder_in(judge.instructions)) is not None:
+        why = f"{mark} is filled in by nobody: the judge is shown the inputs and the answer below the rubric"
+        yield Problem((*asked, "instructions"), why)
 
 
 def _added(single: SingleProgram) -> frozenset[str]:

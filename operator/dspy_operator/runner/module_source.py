@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dspy_operator.api.metric import RegexMetric
+from dspy_operator.api.metric import RegexMetric, Reward
 from dspy_operator.api.program import ModuleType, RepeatOptions, SingleProgram
-from dspy_operator.api.signature_types import Choice, Scalar, TypeExpr, python_string
+from dspy_operator.api.signature_types import Choice, Image, Scalar, TypeExpr, python_string
+from dspy_operator.runner.judge_source import judge_blocks
 from dspy_operator.runner.layout import WIDTH, call, indented
 from dspy_operator.runner.react_source import react_module
 from dspy_operator.runner.reward_source import RewardText
@@ -29,6 +30,8 @@ class Needs:
     """google-re2, and typing's Any."""
     jsonable: bool = False
     """pydantic_core's to_jsonable_python."""
+    judge: bool = False
+    """`re`, and both of them but google-re2."""
 
 
 def needs(single: SingleProgram | None, types: Mapping[str, TypeExpr]) -> Needs:
@@ -38,8 +41,10 @@ def needs(single: SingleProgram | None, types: Mapping[str, TypeExpr]) -> Needs:
         single: the program, where it is one signature.
         types: of the signature's fields.
     """
-    if single is None or single.repeat is None or single.repeat.reward.regex is None:
+    if single is None or single.repeat is None or single.repeat.reward.code is not None:
         return Needs()
+    if single.repeat.reward.regex is None:
+        return Needs(judge=True, jsonable=True)
     return Needs(reward=True, jsonable=not _is_text(types[single.repeat.reward.regex.field]))
 
 
@@ -63,7 +68,7 @@ def module_blocks(
     if single.repeat is not None:
         return [
             _asks("Attempt", f"self.predict = dspy.{single.repeat.module or 'Predict'}({title})", inputs, names),
-            reward.text if reward is not None else _reward(_matched(single), types),
+            *([reward.text] if reward is not None else _reward(single, single.repeat.reward, types)),
             _attempts(single, single.repeat, inputs, names, reward.function if reward is not None else "reward"),
         ]
     if single.module_type is ModuleType.MULTI_CHAIN_COMPARISON:
@@ -121,12 +126,16 @@ def comparison_temperature(single: SingleProgram) -> float:
     return float(options.temperature) if options is not None and options.temperature is not None else 0.7
 
 
-def _matched(single: SingleProgram) -> RegexMetric:
-    assert single.repeat is not None and single.repeat.reward.regex is not None  # Judge: api/unsupported.py
-    return single.repeat.reward.regex
+def _reward(single: SingleProgram, reward: Reward, types: Mapping[str, TypeExpr]) -> list[str]:
+    if reward.judge is not None:
+        # As the metric Judge it is shown no images.
+        inputs = [field.name for field in single.signature.inputs if not isinstance(types[field.name], Image)]
+        return judge_blocks(reward.judge, inputs, [field.name for field in single.signature.outputs])
+    assert reward.regex is not None  # code is text that is there
+    return [_matches(reward.regex, types)]
 
 
-def _reward(regex: RegexMetric, types: Mapping[str, TypeExpr]) -> str:
+def _matches(regex: RegexMetric, types: Mapping[str, TypeExpr]) -> str:
     """RE2 as in the metric Regex: Python's `re` reads some patterns otherwise, and can take for ever."""
     value = f'prediction["{regex.field}"]'
     if _is_text(types[regex.field]):

@@ -35,9 +35,9 @@ from dspy_operator.api.signature_types import History
 from dspy_operator.contract.canonical import sha256_hex
 from dspy_operator.contract.effects import unsafe_tool
 from dspy_operator.contract.exits import Reason, RunFailed
-from dspy_operator.runner import graph_source
+from dspy_operator.runner import graph_source, judge_source
 from dspy_operator.runner.adapter_source import not_for
-from dspy_operator.runner.attempts import make_whole, rewarding
+from dspy_operator.runner.attempts import graded, make_whole, rewarding
 from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.module_check import check_module
 from dspy_operator.runner.program_source import NAMES, reads_datetime
@@ -53,6 +53,8 @@ _SIGNATURE_OWN = frozenset({"fields", "input_fields", "output_fields", "instruct
 _TOOLS = ("spec", "program", "single", "module", "react", "tools")
 _REACT_OWN = frozenset({"trajectory", "reasoning", "next_thought", "next_tool_name", "next_tool_args", "max_iters"})
 """Fields that dspy.ReAct adds, and the argument that it takes out of its inputs."""
+_ATTEMPTS = judge_source.NAMES | {"Attempt"}
+"""What program.py of a BestOfN or Refine defines, and a named type could be called."""
 _MODULE_OWN = frozenset({*dir(dspy.Module), "callbacks", "forward", "history"})
 """Attributes of every dspy.Module."""
 
@@ -113,7 +115,7 @@ def check_program(
     told = {problem.path for problem in problems}
     problems += [problem for problem in known.problems if problem.path not in told]
     for name, object_type in sorted((types or {}).items()):
-        if name in taken or (name == "Attempt" and program.single is not None and program.single.repeat is not None):
+        if name in taken or (name in _ATTEMPTS and program.single is not None and program.single.repeat is not None):
             problems.append(Problem(("spec", "types", name), f'"{name}" cannot name a type: program.py uses it'))
         for index, member in enumerate(object_type.fields):
             place = ("spec", "types", name, "fields", index, "name")
@@ -271,6 +273,8 @@ def load_program(source: str, directory: Path, reward: RewardText | None = None)
         loader.exec_module(imported)
         if reward is not None and callable(own := getattr(imported, reward.function, None)):
             setattr(imported, reward.function, rewarding(own, reward.path))
+        if reward is None and hasattr(imported, judge_source.ASK):
+            setattr(imported, judge_source.REWARD, graded(getattr(imported, judge_source.REWARD)))
         if issubclass(getattr(imported, "Attempt", object), dspy.Module):
             make_whole(imported.Program, imported.Attempt)
         return LoadedProgram(imported.Program(), imported.ADAPTER, source, imported)

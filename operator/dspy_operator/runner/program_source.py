@@ -315,7 +315,14 @@ def _imports(
     has_headers: bool,
 ) -> str:
     typing_names = ["Any"] * bool(
-        adapter.definition or repeats or fills or _has_typed(types) or needed.reward or tools or has_headers
+        adapter.definition
+        or repeats
+        or fills
+        or _has_typed(types)
+        or needed.reward
+        or needed.judge
+        or tools
+        or has_headers
     )
     typing_names += ["Literal"] * texts.use_literal
     lines = ["import argparse"]
@@ -323,6 +330,7 @@ def _imports(
     lines += ["import inspect"] if has_long_descriptions(tools) else []
     by_mcp, by_url = [tool for tool in tools if tool.mcp], [tool for tool in tools if tool.http]
     lines += ["import json", *["import logging"] * repeats, "import os", *["import time"] * bool(by_mcp)]
+    lines += ["import re"] if needed.judge else []
     lines += ["import urllib.error"] if tools else []
     lines += ["import urllib.request"] if tools or retrieves else []
     lines += ["import uuid"] if by_mcp else []

@@ -14,6 +14,8 @@ from dspy_operator.api.metric import Reward
 from dspy_operator.api.program import ModuleType, SingleProgram
 from dspy_operator.api.promptprogram import SamplingRequest
 from dspy_operator.runner.attempts import HINT
+from dspy_operator.runner.judge_source import read_fields
+from dspy_operator.runner.metrics.judge import Judge
 from dspy_operator.runner.module_source import CHAIN, COMPARE, comparison_temperature
 
 HINTED, ADVICE = "hinted", "refine.advice"
@@ -26,6 +28,13 @@ _SAMPLED = Decimal("0.15"), "0.7"
 _REWARD = "Regex: 1 where the pattern (RE2) matches anywhere in the output `field`, else 0; what is no text as JSON."
 _REWARD_CODE = (
     "Code: what the function of program.py gives for the inputs, as a dict, and the answer; a number from 0 to 1."
+)
+_REWARD_JUDGE = (
+    "Judge: ask a model at temperature 0 the `messages`, and divide the number that the last line of its reply that begins with "
+    "`Grade:` ends with by `best`. {shown} is a text for each of `inputs` as asked, then for each of `fields` as answered, an empty "
+    'line between two: the line <input name="NAME">, of an answer <answer name="NAME">, the value, what is no text as JSON, and '
+    "a line that closes the tag. A reply without a whole number from 0 to `best` there is asked for again, twice at most; an attempt "
+    "that then has no reward is a failed one."
 )
 _FAILURES = (
     "An answer that cannot be read is a failed attempt. Attempts count from 0: one that fails ends the call, without an "
@@ -68,14 +77,14 @@ def steps(
     attempts = {
         "type": single.module_type.value,
         "most": repeat.attempts,
-        "reward": _reward(repeat.reward),
+        "reward": _reward(single, repeat.reward, module),
         "threshold": repeat.threshold,
         "failCount": repeat.fail_count or repeat.attempts,
     }
     rules = {
         "attempts": _BEST_OF_N,
         "failures": _FAILURES,
-        "reward": _REWARD if repeat.reward.regex is not None else _REWARD_CODE,
+        "reward": {"Regex": _REWARD, "Judge": _REWARD_JUDGE, "Code": _REWARD_CODE}[repeat.reward.type],
     }
     if single.module_type is ModuleType.REFINE:
         name = step["predictor"]
@@ -134,8 +143,21 @@ def attempt_text(last: str) -> str:
     return f"«I'm trying to {{reasoning}} I'm not sure but my prediction is {{{last}}}»"
 
 
-def _reward(reward: Reward) -> dict[str, Any]:
-    """As written; of code which function of program.py."""
+def _reward(single: SingleProgram, reward: Reward, module: Any) -> dict[str, Any]:
+    """As written; of code which function of program.py, of a judge what it is asked."""
+    if (judge := reward.judge) is not None:
+        fields = read_fields(judge, [field.name for field in single.signature.outputs])
+        of = module.predictors()[0].signature.input_fields
+        inputs = [field.name for field in single.signature.inputs if of[field.name].annotation is not dspy.Image]
+        asked = Judge(rubric=judge.instructions, inputs=(), fields=(), scale=judge.scale or 1).messages({}, {})
+        told = {**asked[-1], "content": "{shown}\n\n" + asked[-1]["content"]}
+        return {
+            "type": reward.type,
+            "messages": [*asked[:-1], told],
+            "inputs": inputs,
+            "fields": fields,
+            "best": judge.scale or 1,
+        }
     if reward.code is None:
         return reward.document()
     return {"type": reward.type, "function": reward.code.entrypoint.partition(":")[2]}

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from dspy_operator.api.fields import FieldClass
 from dspy_operator.api.objects import ModelEndpoint, OptimizationRun, PromptProgram
 from dspy_operator.api.optimizationrun import OptimizationRunSpec
+from dspy_operator.api.program import judges_of
 from dspy_operator.api.reasons import RunReason
 from dspy_operator.contract import digests, names
 from dspy_operator.contract.canonical import digest
@@ -73,7 +74,7 @@ def roles_of(run: OptimizationRun, program: PromptProgram | None) -> dict[str, s
             roles["prompt"] = f"{endpoints.prompt.namespace or own}/{endpoints.prompt.name}"
         elif "task" in roles:
             roles["prompt"] = roles["task"]
-    if program is None or program.spec.metric.judges:
+    if program is None or judges_of(program.spec.program, program.spec.metric):
         if endpoints is not None and endpoints.judge is not None:
             roles["judge"] = f"{endpoints.judge.namespace or own}/{endpoints.judge.name}"
         elif program is not None and "task" in roles:

@@ -66,6 +66,27 @@ def placeholder_in(rubric: str) -> str | None:
     return found[0] if found else None
 
 
+class Silence:
+    """Answers in a row that a judge gave no verdict on."""
+
+    def __init__(self) -> None:
+        self._unread = 0
+        self._lock = threading.Lock()
+
+    def count(self, error: Exception | None) -> None:
+        """One more answer, with what kept it from a verdict.
+
+        Raises:
+            RunStop: ModelAnswersUnusable at the tenth in a row.
+        """
+        with self._lock:
+            self._unread = self._unread + 1 if error is not None else 0
+            if self._unread < MOST_IN_A_ROW:
+                return
+        message = f"{MOST_IN_A_ROW} answers in a row have no verdict; of the last one {error}"
+        raise RunStop(Reason.MODEL_ANSWERS_UNUSABLE, message, path="spec.endpoints.judge")
+
+
 class Judge:
     """A grade from 0 to `scale`, as a part of it, or `pairwise` whether the answer is better than what was expected; of
     several votes the median or the mean.
@@ -109,8 +130,7 @@ class Judge:
         self._votes = votes
         self._combine = combine
         self._ask = ask or _asked_of_the_run
-        self._unread = 0
-        self._lock = threading.Lock()
+        self._silence = Silence()
 
     def opinion(self, gold: Fields, predicted: Fields) -> Opinion:
         """The grade, and the judge's reason.
@@ -124,9 +144,9 @@ class Judge:
         try:
             votes = [vote(gold, predicted, rollout) for rollout in rollouts]
         except NoVerdict as error:
-            self._count(error)
+            self._silence.count(error)
             raise
-        self._count(None)
+        self._silence.count(None)
         scores = [vote.score for vote in votes]
         score = statistics.median(scores) if self._combine == "Median" else statistics.fmean(scores)
         return Opinion(score, [min(votes, key=lambda vote: abs(vote.score - score)).said])
@@ -159,7 +179,7 @@ class Judge:
         )
 
     def _asked(self, words: Mapping[str, str], parts: Sequence[str]) -> list[Message]:
-        system = _SYSTEM.format(rubric=self._rubric.strip(), form=self._form, **words)
+        system = _SYSTEM.format(rubric=self._rubric.strip(), form=self.form, **words)
         return [{"role": "system", "content": system}, {"role": "user", "content": "\n\n".join(parts)}]
 
     def _shown(self, gold: Fields) -> Iterator[str]:
@@ -169,7 +189,8 @@ class Judge:
         return (_tag(kind, name, values[name]) for name in self.fields if name in values)
 
     @property
-    def _form(self) -> str:
+    def form(self) -> str:
+        """What a reply looks like."""
         if self._pairwise:
             return _BETTER_FORM
         several = f"a whole number from 0, the worst, to {self._scale}, the best"
@@ -202,17 +223,9 @@ class Judge:
             asked = [
                 *messages,
                 {"role": "assistant", "content": shortened(reply) or "(nothing)"},
-                {"role": "user", "content": _AGAIN.format(why=why, form=self._form, end=words["end"])},
+                {"role": "user", "content": _AGAIN.format(why=why, form=self.form, end=words["end"])},
             ]
         raise NoVerdict(f"the judge gave no verdict: {why}; its last reply: {shown(reply)}")
-
-    def _count(self, error: NoVerdict | None) -> None:
-        with self._lock:
-            self._unread = self._unread + 1 if error is not None else 0
-            if self._unread < MOST_IN_A_ROW:
-                return
-        message = f"{MOST_IN_A_ROW} answers in a row have no verdict; of the last one {error}"
-        raise RunStop(Reason.MODEL_ANSWERS_UNUSABLE, message, path="spec.endpoints.judge")
 
 
 def read(reply: str, scale: int) -> tuple[int, str]:
