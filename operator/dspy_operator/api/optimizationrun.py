@@ -596,7 +596,8 @@ class RoleEndpoints(ApiModel):
     )
     judge: RoleEndpoint | None = spec_field(
         INPUT,
-        "Grades answers where the metric is Judge, or a part of it is; at temperature 0 unless its request says otherwise. Unset means the task endpoint.",
+        "Grades answers where the metric is Judge, or a part of it or the reward of BestOfN or Refine is; at temperature 0 unless its request "
+        "says otherwise. Unset means the task endpoint.",
         default=None,
     )
 
