@@ -1,4 +1,4 @@
-"""Programs whose metric is a function of one's own, in a ConfigMap."""
+"""Programs with code of one's own in a ConfigMap: a metric, a reward, or the whole program."""
 
 from __future__ import annotations
 
@@ -44,3 +44,65 @@ class Coded(Case):
         made = super().objects()
         made[2]["spec"]["metric"] = dict(self.metric)
         return [*made, code]
+
+
+PROGRAM = '''\
+"""First what the text is about, then its label."""
+
+import dspy
+
+
+class Label(dspy.Signature):
+    """Classify the text."""
+
+    text: str = dspy.InputField()
+    topic: str = dspy.InputField()
+    label: str = dspy.OutputField()
+
+
+class Classifier(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.look = dspy.Predict("text -> topic")
+        self.say = dspy.Predict(Label)
+
+    def forward(self, text):
+        topic = self.look(text=text).topic
+        return dspy.Prediction(label=self.say(text=text, topic=topic).label.strip())
+
+
+def build():
+    return Classifier()
+'''
+
+
+def code_program(**more: Any) -> dict[str, Any]:
+    """A program of type Code: program.py of the ConfigMap `code`."""
+    code = {
+        "configMap": {"name": "code", "key": "program.py"},
+        "entrypoint": "program:build",
+        "inputs": [{"name": "text", "type": "str"}],
+        "outputs": [{"name": "label", "type": 'Literal["positive", "negative"]'}],
+        "calls": 2,
+    }
+    return {"type": "Code", "code": {**code, **more}}
+
+
+@dataclass
+class Written(Case):
+    """A case whose program is code."""
+
+    source: str = PROGRAM
+    code: Mapping[str, Any] = field(default_factory=code_program)
+
+    def objects(self) -> list[dict[str, Any]]:
+        """The manifests, with the code's ConfigMap behind them."""
+        data = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "code"},
+            "data": {"program.py": self.source},
+        }
+        made = super().objects()
+        made[2]["spec"]["program"] = dict(self.code)
+        return [*made, data]

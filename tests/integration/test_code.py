@@ -1,4 +1,4 @@
-"""A function of one's own as the metric, through the real CLI: what it scores, what GEPA is told, and exact resume."""
+"""Code of one's own as metric, reward or program, through the real CLI: what it scores, what GEPA is told, and exact resume."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from dspy_operator.cli.export import Target, export
+from dspy_operator.cli.revisions import read_revision
 from dspy_operator.contract.canonical import sha256_hex
+from dspy_operator.contract.exits import RunFailed
 from tests.integration.acceptance import (
     LONG,
     Point,
@@ -18,8 +21,8 @@ from tests.integration.acceptance import (
     unanswered,
     uninterrupted,
 )
-from tests.integration.coded import METRIC, SCORE, Coded
-from tests.integration.harness import OPTIMIZERS, intruder, workplace
+from tests.integration.coded import METRIC, PROGRAM, SCORE, Coded, Written
+from tests.integration.harness import OPTIMIZERS, SMALL, intruder, workplace
 from tests.integration.test_kill import THREADS, kill_at_a_call, kill_at_ordinal
 from tests.integration.test_metrics import feedback_told, judged
 
@@ -95,6 +98,30 @@ def test_a_killed_run_with_a_reward_of_ones_own_comes_to_the_same_revision(tmp_p
         place.server.wait_until(lambda counts: counts["in_flight"] == 0)
         resumed_to_the_same(place, whole, unanswered(place))
         assert place.verify().code == 0
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS if LONG else ["BootstrapFewShot"])
+def test_a_killed_run_of_a_program_of_ones_own_comes_to_the_same_revision(tmp_path: Path, optimizer: str) -> None:
+    case = Written(SMALL[optimizer], dev=8, test=4, concurrency=THREADS)
+    whole = uninterrupted(tmp_path / "uninterrupted", case)
+    assert PROGRAM.strip().encode() in whole.files()["program.py"]
+    assert {"program.look", "program.say"} < document(whole.run_folder / "revision" / "program.json").keys()
+    assert whole.result["code"].keys() == {"spec.program.code"}
+    with pytest.raises(RunFailed, match="it is code"):
+        export(read_revision(str(whole.run_folder)), Target.OPENAI)
+    with workplace(tmp_path / "killed", case) as place:
+        kill_at_ordinal(place, whole.requests // 2, settled=True)
+        place.server.wait_until(lambda counts: counts["in_flight"] == 0)
+        resumed_to_the_same(place, whole, unanswered(place))
+        assert place.verify().code == 0
+
+
+def test_a_program_whose_answer_lacks_an_output_ends_the_run_at_its_first_row(tmp_path: Path) -> None:
+    case = Written(OPTIMIZERS["Evaluate"], dev=2, test=4, source=PROGRAM.replace("(label=", "(lable="))
+    with workplace(tmp_path, case) as place:
+        done = place.run()
+        assert (done.code, done.result["path"]) == (40, "spec.program.code.outputs"), done.stderr
+        assert place.server.counts()["requests"] == 2
 
 
 def test_a_function_that_does_not_say_the_same_twice_is_found(tmp_path: Path) -> None:

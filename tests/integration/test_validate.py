@@ -239,6 +239,7 @@ def test_the_examples_are_valid(tmp_path: Path) -> None:
             "sentiment-constrained",
             "sentiment-miprov2",
             "sentiment-graph",
+            "sentiment-code",
             "sentiment-judge",
             "sentiment-stages",
             "stock-react",

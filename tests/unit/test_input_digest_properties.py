@@ -338,6 +338,28 @@ for _type, _member in (("BestOfN", "bestOfN"), ("Refine", "refine")):
         f"program.single.module.{_member}.reward.judge.{field}": (_graded, value)
         for field, value in (("instructions", "Is it polite?"), ("fields", ["label"]), ("scale", 5))
     }
+_WRITTEN = {
+    "program": {
+        "type": "Code",
+        "code": {
+            "image": "registry.example/code:1",
+            "entrypoint": "program:build",
+            "inputs": [{"name": "ticket", "type": "str"}],
+            "outputs": [{"name": "label", "type": "str"}],
+        },
+    }
+}
+PROGRAM_FIELDS |= {
+    **{
+        f"program.code.{field}": (_WRITTEN, value)
+        for field, value in (("image", "registry.example/code:2"), ("entrypoint", "program:other"), ("calls", 2))
+    },
+    **{
+        f"program.code.{side}.{field}": (_WRITTEN, value)
+        for side in ("inputs", "outputs")
+        for field, value in (("name", "other"), ("type", "int"), ("description", "What it is."))
+    },
+}
 _COMPARED = {"program.single.module": {"type": "MultiChainComparison"}}
 PROGRAM_FIELDS |= {
     "program.single.module.multiChainComparison.m": (_COMPARED, 5),

@@ -125,7 +125,8 @@ def test_every_type_of_a_condition_is_there_and_can_turn() -> None:
         for type_, status, _ in heard(kind).conditions:
             turned[type_].add(status)
     one_sided = {type_: statuses for type_, statuses in turned.items() if not {"True", "False"} <= statuses}
-    assert one_sided == {"ScaleIgnored": {"True"}}  # it goes where nothing is ignored
+    # Both go: where nothing is ignored, and where the budget can be held to.
+    assert one_sided == {"ScaleIgnored": {"True"}, "BudgetEnforced": {"False"}}
 
 
 def test_what_is_listed_as_unreached_is_unreached_and_says_why() -> None:

@@ -12,9 +12,9 @@ import pytest
 from dspy_operator.api.program import Program
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner.attempts import rewarding
+from dspy_operator.runner.own_source import OWN, OwnText, own_text
 from dspy_operator.runner.program import load_program
 from dspy_operator.runner.program_source import NAMES, program_source
-from dspy_operator.runner.reward_source import OWN, RewardText, reward_text
 from dspy_operator.runner.stop import RunStop
 from tests.unit.test_modules import REQUEST, Scripted
 
@@ -50,8 +50,8 @@ def a_program(module: str) -> Program:
     return Program.model_validate({"type": "Single", "single": single})
 
 
-def text_of(content: str, function: str = "brief") -> RewardText:
-    return reward_text(content.encode(), function, PATH, NAMES | OWN)
+def text_of(content: str, function: str = "brief") -> OwnText:
+    return own_text(content.encode(), function, PATH, NAMES | OWN)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ MOST_NESTED = 5
 
 Path = tuple[str | int, ...]
 _SIGNATURE: Path = ("spec", "program", "single", "signature")
+_CODE: Path = ("spec", "program", "code")
 _TOOLS: Path = ("spec", "program", "single", "module", "react", "tools")
 
 
@@ -57,7 +58,7 @@ class ProgramTypes:
 
 
 def program_types(program: Program, types: Mapping[str, ObjectType] | None) -> ProgramTypes:
-    """The types of a program that is a signature, or a graph of them.
+    """The types of a program: of its signature, of the steps of a graph, or those that code declares.
 
     Args:
         program: as written.
@@ -68,8 +69,16 @@ def program_types(program: Program, types: Mapping[str, ObjectType] | None) -> P
     if program.graph is not None:
         graph = understood(program.graph, objects)
         return ProgramTypes(objects, {**graph.inputs, **graph.outputs}, (*problems, *graph.problems), {}, graph)
+    if program.code is not None:
+        taken = dict(_fields((*_CODE, "inputs"), program.code.inputs, objects, problems))
+        given = dict(_fields((*_CODE, "outputs"), program.code.outputs, objects, problems))
+        for index, field in enumerate(program.code.inputs):
+            if isinstance(taken.get(field.name), History):  # its turns are those of one signature, and code has several
+                message = '"History" at 0 is for a program of one signature; declare list[dict[str, str]]'
+                problems.append(Problem((*_CODE, "inputs", index, "type"), message))
+        return ProgramTypes(objects, taken | given, tuple(problems), {})
     single = program.single
-    assert single is not None  # code is refused at admission: api/unsupported.py
+    assert single is not None
     inputs = dict(_fields((*_SIGNATURE, "inputs"), single.signature.inputs, objects, problems))
     outputs = dict(_fields((*_SIGNATURE, "outputs"), single.signature.outputs, objects, problems))
     tools = {

@@ -65,18 +65,31 @@ class SignatureField(ApiModel):
 _NAMES = "(self.inputs.map(field, field.name) + self.outputs.map(field, field.name))"
 
 
+_NAMES_ARE_UNIQUE = Rule(
+    id="field-names-are-unique",
+    cel=f"{_NAMES}.all(a, {_NAMES}.exists_one(b, a == b))",
+    message=f"""'field "' + {_NAMES}.filter(a, !{_NAMES}.exists_one(b, a == b))[0] + """
+    """'" is there twice; inputs and outputs share one set of names'""",
+    computed=True,
+)
+
+
+def _check_names(inputs: list[SignatureField], outputs: list[SignatureField]) -> None:
+    seen: set[str] = set()
+    for field in (*inputs, *outputs):
+        if field.name in seen:
+            raise PydanticCustomError(
+                "duplicate_field",
+                'field "{name}" is there twice; inputs and outputs share one set of names',
+                {"name": field.name},
+            )
+        seen.add(field.name)
+
+
 class Signature(ApiModel):
     """What goes in, what comes out, and the instructions in between (dspy.Signature)."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            id="field-names-are-unique",
-            cel=f"{_NAMES}.all(a, {_NAMES}.exists_one(b, a == b))",
-            message=f"""'field "' + {_NAMES}.filter(a, !{_NAMES}.exists_one(b, a == b))[0] + """
-            """'" is there twice; inputs and outputs share one set of names'""",
-            computed=True,
-        ),
-    )
+    RULES: ClassVar[tuple[Rule, ...]] = (_NAMES_ARE_UNIQUE,)
 
     instructions: str = spec_field(
         INPUT, "What the program has to do; the text that optimizers improve.", min_length=1, max_length=32768
@@ -90,15 +103,7 @@ class Signature(ApiModel):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        seen: set[str] = set()
-        for field in (*self.inputs, *self.outputs):
-            if field.name in seen:
-                raise PydanticCustomError(
-                    "duplicate_field",
-                    'field "{name}" is there twice; inputs and outputs share one set of names',
-                    {"name": field.name},
-                )
-            seen.add(field.name)
+        _check_names(self.inputs, self.outputs)
         return self
 
 
@@ -490,6 +495,29 @@ class GraphProgram(ApiModel):
     output: Wiring = spec_field(INPUT, "What comes out: output field -> where its value comes from.")
 
 
+class CodeProgram(CodeRef):
+    """A dspy.Module of one's own: where it is, what it takes and what it gives."""
+
+    RULES: ClassVar[tuple[Rule, ...]] = (*CodeRef.RULES, _NAMES_ARE_UNIQUE)
+
+    inputs: Annotated[list[SignatureField], Field(min_length=1, max_length=32)] = spec_field(
+        INPUT, "What the module is called with, by name."
+    )
+    outputs: Annotated[list[SignatureField], Field(min_length=1, max_length=32)] = spec_field(
+        INPUT, "What its dspy.Prediction has."
+    )
+    calls: Annotated[int, Field(ge=1, le=1000)] | None = spec_field(
+        INPUT,
+        "Most calls of the model for one row: reserves pay for them, estimates count them. Unset means 1.",
+        default=None,
+    )
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        _check_names(self.inputs, self.outputs)
+        return self
+
+
 class Server(NamedTuple):
     """A server that a program asks beside its model."""
 
@@ -511,7 +539,11 @@ class Program(UnionModel):
     )
     single: SingleProgram | None = spec_field(INPUT, "A program of one module.", default=None)
     graph: GraphProgram | None = spec_field(INPUT, "A program of several steps.", default=None)
-    code: CodeRef | None = spec_field(INPUT, "A program in Python.", default=None)
+    code: CodeProgram | None = spec_field(
+        INPUT,
+        "A program in Python: the entrypoint is a function without arguments, or a class, that gives a dspy.Module.",
+        default=None,
+    )
 
     @property
     def tools(self) -> Sequence[Tool]:
@@ -558,16 +590,19 @@ class Program(UnionModel):
 
     @property
     def inputs(self) -> list[SignatureField]:
-        """What goes in, in the order of the prompt; nothing is known of code."""
+        """What goes in, in the order of the prompt."""
         if self.single is not None:
             return self.single.signature.inputs
-        return self.graph.inputs if self.graph is not None else []
+        of = self.graph or self.code
+        return of.inputs if of is not None else []
 
     @property
     def output_names(self) -> list[str]:
         """What comes out; a graph's by name, since a cluster keeps no order of a map."""
         if self.single is not None:
             return [field.name for field in self.single.signature.outputs]
+        if self.code is not None:
+            return [field.name for field in self.code.outputs]
         return sorted(self.graph.output) if self.graph is not None else []
 
 

@@ -32,6 +32,8 @@ class ConditionType(StrEnum):
     """The run ended otherwise; an edit or `rerun` leaves it."""
     INPUTS_OUTDATED = "InputsOutdated"
     """The program, the rows or a model changed since the run froze them."""
+    BUDGET_ENFORCED = "BudgetEnforced"
+    """False where the program is code, which may ask a model past dspy.LM: the budget holds for what is asked through it."""
     SCALE_IGNORED = "ScaleIgnored"
     """`spec.replicas` is written, but `spec.scaling` rules."""
 
@@ -233,6 +235,11 @@ class RunReason(StrEnum):
     """Set when an endpoint's model is another one than the run froze (InputsOutdated)."""
     UP_TO_DATE = "UpToDate"
     """Set when the inputs are as the run froze them (InputsOutdated False)."""
+
+    # BudgetEnforced
+    CODE_ASKS_BY_ITSELF = "CodeAsksByItself"
+    """Set when the program is code: calls that it makes without dspy.LM are in no budget and no journal (BudgetEnforced False)."""
+
     ACCOUNT_DAMAGED = "AccountDamaged"
     """Set when `<program>-account` cannot be read, so that nobody knows what was spent; repairing the named key is enough (Stalled)."""
 

@@ -83,7 +83,6 @@ class NotYet:
 
 NOT_YET: tuple[NotYet, ...] = (
     # PromptProgram
-    NotYet("Program", "type", "program", values=("Code",)),
     # DSPy's native client: "has no slot on the Chat Completions wire (text and image_url only)"; litellm is not in the image.
     NotYet("SignatureField", "type", "type", words=("Audio",)),
     NotYet("EndpointRef", "apiKeySecret", "a local key for an endpoint of another namespace"),

@@ -89,7 +89,7 @@ _SAME_PROMPT = "The model is told the same; the files differ in how the program 
 
 def compare(old: Revision, new: Revision) -> Comparison:
     """Compare two revisions by their files; no model is called."""
-    before, after = _told(old.prompts), _told(new.prompts)
+    before, after = _told(old), _told(new)
     prompt = "\n".join(difflib.unified_diff(before, after, old.name, new.name, n=2, lineterm=""))
     return Comparison(old, new, _rows(old, new), prompt)
 
@@ -114,9 +114,10 @@ def _scores(report: Mapping[str, Any], arm: str) -> dict[str, tuple[int, float]]
     return {row["digest"]: (row["line"], row[arm]["score"]) for row in rows}
 
 
-def _told(prompts: Mapping[str, Any]) -> list[str]:
-    """All that reaches the model, as lines."""
-    lines: list[str] = []
+def _told(revision: Revision) -> list[str]:
+    """All that reaches the model, as lines; of code, whose messages nobody knows, what optimizers change."""
+    prompts = revision.prompts
+    lines = [] if prompts["predictors"] else ["## program.json", *revision.program_json.splitlines()]
     for name, predictor in prompts["predictors"].items():
         for message in predictor["messages"]:
             lines += [f"## {name}: {message['role']}", *_lines(message["content"])]

@@ -86,6 +86,8 @@ def export(revision: Revision, target: Target) -> str:
         if "attempts" in step:
             why = f"{step['attempts']['type']} asks several times and keeps the best answer; its program.py does, with DSPy"
             raise _cannot(revision, target, why)
+    if not revision.prompts["predictors"]:
+        raise _cannot(revision, target, "it is code, which alone says what is asked; its program.py runs with DSPy")
     if len(revision.prompts["predictors"]) != 1:
         raise _cannot(revision, target, "it has several predictors; its program.py runs with DSPy")
     (predictor,) = revision.prompts["predictors"].values()

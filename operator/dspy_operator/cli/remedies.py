@@ -83,6 +83,7 @@ RUN: Mapping[RunReason, str] = {
     RunReason.PROGRAM_CHANGED: "Nothing has to be done. Another value of `rerun` takes the new program.",
     RunReason.DATASET_CHANGED: "Nothing has to be done. Another value of `rerun` takes the new rows.",
     RunReason.MODEL_CHANGED: "Nothing has to be done. Another value of `rerun` takes the new model.",
+    RunReason.CODE_ASKS_BY_ITSELF: "Nothing, where the code asks through DSPy alone (`dspy.Predict` and the like); what it asks otherwise, budget for elsewhere.",
     RunReason.ACCOUNT_DAMAGED: "Repair the key that the message names in ConfigMap `<program>-account`, or remove it: then what it told is forgotten.",
 }
 

@@ -78,6 +78,8 @@ def _answers(program: Program, known: ProgramTypes) -> Iterator[TypeExpr]:
         yield from (
             known.fields[field.name] for field in program.single.signature.outputs if field.name in known.fields
         )
+    if program.code is not None:  # what its steps answer with nobody knows
+        yield from (known.fields[field.name] for field in program.code.outputs if field.name in known.fields)
     if program.graph is None or known.graph is None:
         return
     for name, node in program.graph.nodes.items():

@@ -38,6 +38,9 @@ def row_calls(program: Program) -> Calls:
     """Calls for one answer of a program to one row, what its modules ask by themselves included, and who rewards it."""
     if program.graph is not None:
         return sum((_times(node) for node in program.graph.nodes.values() if node.predict is not None), NONE)
+    if program.code is not None:
+        calls = program.code.calls or 1
+        return Calls(calls, calls)
     single = program.single
     assert single is not None
     if single.repeat is not None:

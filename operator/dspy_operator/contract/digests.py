@@ -43,6 +43,8 @@ def program_digest(
     steps = [node.get("predict", {}) for node in document.get("graph", {}).get("nodes", {}).values()]
     for asked in [document.get("single", {}), *steps]:
         _drop(asked, "module", {"type": "Predict"})
+    document.get("code", {}).pop("configMap", None)
+    _drop(document.get("code", {}), "calls", 1)
     module = document.get("single", {}).get("module", {})
     for member in ("bestOfN", "refine"):
         reward = module.get(member, {}).get("reward", {})

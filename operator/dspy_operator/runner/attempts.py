@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,23 @@ def unanswered(error: Exception) -> None:
     """Tell the call that the thread is in, if any, of a request that was given up: DSPy would go on without it."""
     if (call := _CALL.get()) is not None:
         call.unanswered = error
+
+
+@contextmanager
+def losing_rows() -> Iterator[None]:
+    """A call of a program, which fails where a request was given up, whatever the program made of that.
+
+    Raises:
+        Exception: what was given up.
+    """
+    call = _Call()
+    within = _CALL.set(call)
+    try:
+        yield
+    finally:
+        _CALL.reset(within)
+    if call.unanswered is not None:
+        raise call.unanswered
 
 
 def make_whole(program: Any, attempt: Any) -> None:

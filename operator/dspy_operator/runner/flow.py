@@ -974,7 +974,7 @@ class Run:
             program = (
                 prepared.program
                 if source == prepared.program.source
-                else load_program(source, Path(self.spec.paths.out) / what, prepared.reward)
+                else load_program(source, Path(self.spec.paths.out) / what, prepared.own)
             )
             self._retrieval.connect(program)
             self._tools.connect(program)

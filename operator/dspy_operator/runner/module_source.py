@@ -14,8 +14,8 @@ from dspy_operator.api.program import ModuleType, RepeatOptions, SingleProgram
 from dspy_operator.api.signature_types import Choice, Image, Scalar, TypeExpr, python_string
 from dspy_operator.runner.judge_source import judge_blocks
 from dspy_operator.runner.layout import WIDTH, call, indented
+from dspy_operator.runner.own_source import OwnText
 from dspy_operator.runner.react_source import react_module
-from dspy_operator.runner.reward_source import RewardText
 
 ATTEMPTS = {ModuleType.BEST_OF_N: "best_of_n", ModuleType.REFINE: "refine"}
 CHAIN, COMPARE = "chain", "compare"
@@ -53,7 +53,7 @@ def module_blocks(
     title: str,
     inputs: list[str],
     types: Mapping[str, TypeExpr],
-    reward: RewardText | None = None,
+    reward: OwnText | None = None,
 ) -> list[str]:
     """The classes and functions of the program; the last one is `class Program`.
 

@@ -26,9 +26,9 @@ from dspy_operator.runner.mcp import Tools as Listings
 from dspy_operator.runner.mcp import listed_tools
 from dspy_operator.runner.metric import CHECKED_ROWS, ScoredMetric, check_metric
 from dspy_operator.runner.optimizers.shape import Optimizer, Sizes
+from dspy_operator.runner.own_source import OWN, PROGRAM, OwnText, imported, own_text
 from dspy_operator.runner.program import LoadedProgram, check_program, load_program
 from dspy_operator.runner.program_source import NAMES, program_source, title_of
-from dspy_operator.runner.reward_source import OWN, RewardText, reward_text
 from dspy_operator.runner.rows import Row, Rows, read_rows
 from dspy_operator.runner.split import Parts, split
 from dspy_operator.runner.stop import RunStop
@@ -51,8 +51,8 @@ class Prepared:
     calibrations: tuple[Calibration, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
     """Path of code of one's own -> sha256 of its file."""
-    reward: RewardText | None = None
-    """Of somebody's own."""
+    own: OwnText | None = None
+    """What of program.py somebody else wrote: its reward, or the program."""
     headers: Names = field(default_factory=dict)
     """What servers of the program want, by names."""
     listed: Listings = field(default_factory=dict)
@@ -116,11 +116,11 @@ def prepare(spec: RunSpec) -> Prepared:
     check_metric(metric, rows.rows)
     calibrated = calibrations(part.metric, metric.every_judge, parts.dev, lambda name, value: types[name].coerce(value))
     adapter = concrete(part)
-    reward, headers = _reward(part, functions), header_names(spec)
+    own, headers = _own(spec, functions), header_names(spec)
     listed = listed_tools(spec)
-    source = source_in(part, adapter, reward, headers, listed)
-    program = load_program(source, Path(spec.paths.out) / "program", reward)
-    if reward is not None:
+    source = source_in(part, adapter, own, headers, listed)
+    program = load_program(source, Path(spec.paths.out) / "program", own)
+    if own is not None and not own.is_program:
         _check_reward(program, rows.rows[:CHECKED_ROWS], part.program)
     optimizer, options = None, OptimizerOptions()
     sizes = Sizes(
@@ -142,17 +142,24 @@ def prepare(spec: RunSpec) -> Prepared:
             if why is not None:
                 raise RunFailed(Reason.INVALID_DATASET, f"{each.type}: {why}", path=each.path)
     code = {path: function.sha256 for path, function in functions.items()}
-    made = Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code, reward, headers)
+    made = Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code, own, headers)
     return dataclasses.replace(made, listed=listed)
 
 
-def _reward(part: ProgramPart, functions: Mapping[str, Function]) -> RewardText | None:
-    """The reward of somebody's own, where the program has one."""
+def _own(spec: RunSpec, functions: Mapping[str, Function]) -> OwnText | None:
+    """What somebody else wrote of program.py, where the program has a reward of its own or is code."""
+    part, types = spec.program, spec.program.types or {}
     for path, function in functions.items():
+        if path == PROGRAM:
+            code, taken = spec.code[path], NAMES | OWN | types.keys()
+            if code.file is None:
+                own = imported(code.entrypoint, path, taken)
+            else:
+                own = own_text(function.content, function.name, path, taken, Path(code.file).name)
+            return dataclasses.replace(own, outputs=tuple(part.program.output_names))
         if path.startswith("spec.program.single.module."):
-            types = part.types or {}
             taken = NAMES | OWN | {*types, title_of(part.name, types)}
-            return reward_text(function.content, function.name, path, taken)
+            return own_text(function.content, function.name, path, taken)
     return None
 
 
@@ -182,18 +189,16 @@ def _beside(program: Program) -> dict[str, object]:
     return {}
 
 
-def source_in(
-    part: ProgramPart, adapter: Adapter | None, reward: RewardText | None, headers: Names, listed: Listings
-) -> str:
+def source_in(part: ProgramPart, adapter: Adapter | None, own: OwnText | None, headers: Names, listed: Listings) -> str:
     """program.py of a program that is asked in a certain adapter."""
-    return program_source(part.name, part.program, adapter, part.request, part.types, reward, headers, listed)
+    return program_source(part.name, part.program, adapter, part.request, part.types, own, headers, listed)
 
 
 def held_to_schemas(spec: RunSpec, prepared: Prepared, folder: str) -> Prepared:
     """The same with the adapter of endpoints that keep JSON schemas, written to `out/<folder>`."""
     adapter = concrete(spec.program, keeps_schema=True)
-    source = source_in(spec.program, adapter, prepared.reward, prepared.headers, prepared.listed)
-    program = load_program(source, Path(spec.paths.out) / folder, prepared.reward)
+    source = source_in(spec.program, adapter, prepared.own, prepared.headers, prepared.listed)
+    program = load_program(source, Path(spec.paths.out) / folder, prepared.own)
     return dataclasses.replace(prepared, program=program, adapter=adapter)
 
 

@@ -19,6 +19,7 @@ from dspy_operator.api.graph import GRAPH
 from dspy_operator.api.object_types import ProgramTypes, program_types
 from dspy_operator.api.objects import Problem
 from dspy_operator.api.program import (
+    CodeProgram,
     GraphProgram,
     MCPServer,
     ModuleType,
@@ -40,9 +41,10 @@ from dspy_operator.runner.adapter_source import not_for
 from dspy_operator.runner.attempts import graded, make_whole, rewarding
 from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.module_check import check_module
+from dspy_operator.runner.own_program import make_own
+from dspy_operator.runner.own_source import OwnText
 from dspy_operator.runner.program_source import NAMES, reads_datetime
 from dspy_operator.runner.react_source import ARGUMENT_NAMES, HEADERS_NAMES, MCP_NAMES, TOOL_NAMES, TYPE_NAMES
-from dspy_operator.runner.reward_source import RewardText
 from dspy_operator.runner.values import plain
 
 _SHADOWED = frozenset({"str", "int", "float", "bool", "list", "dict", "dspy"})
@@ -50,6 +52,7 @@ _SHADOWED = frozenset({"str", "int", "float", "bool", "list", "dict", "dspy"})
 _SIGNATURE_OWN = frozenset({"fields", "input_fields", "output_fields", "instructions", "signature"})
 """Attributes of every dspy.Signature class; a field of that name hides them, and DSPy fails."""
 
+_CODE = ("spec", "program", "code")
 _TOOLS = ("spec", "program", "single", "module", "react", "tools")
 _REACT_OWN = frozenset({"trajectory", "reasoning", "next_thought", "next_tool_name", "next_tool_args", "max_iters"})
 """Fields that dspy.ReAct adds, and the argument that it takes out of its inputs."""
@@ -98,6 +101,8 @@ def check_program(
         problems += _check_signature(path, signature, shadowed, known.problems)
     if program.single is not None:
         problems += check_module(program.single)
+    if program.code is not None:
+        problems += _check_code(program.code, shadowed)
     if program.graph is not None:
         problems += _check_names(program.graph, shadowed)
         problems += _one_secret_a_url(program.servers, "node")
@@ -184,6 +189,15 @@ def _check_names(graph: GraphProgram, shadowed: Set[str]) -> Iterator[Problem]:
             yield Problem((*GRAPH, "output", name), f'"{name}" cannot be an output: DSPy uses it')
 
 
+def _check_code(code: CodeProgram, shadowed: Set[str]) -> Iterator[Problem]:
+    """What inputs and outputs of code cannot be called."""
+    for index, field in enumerate(code.inputs):
+        yield from _check_name((*_CODE, "inputs", index), field, shadowed, is_input=True)
+    for index, field in enumerate(code.outputs):
+        if field.name.startswith(("_", "dspy_")) or field.name in {"base", "record"}:
+            yield Problem((*_CODE, "outputs", index, "name"), f'"{field.name}" cannot be an output: DSPy uses it')
+
+
 def _one_secret_a_url(servers: Sequence[Server], kind: str) -> Iterator[Problem]:
     """What one URL says to a question is known by the question alone, whoever asked."""
     first: dict[str, Server] = {}
@@ -248,13 +262,13 @@ def _check_name(
     return []
 
 
-def load_program(source: str, directory: Path, reward: RewardText | None = None) -> LoadedProgram:
+def load_program(source: str, directory: Path, own: OwnText | None = None) -> LoadedProgram:
     """Import the source as `directory/program.py`, which is written where it differs.
 
     It has to be a file: MIPROv2 shows the model `inspect.getsource(type(program))`.
 
     Args:
-        reward: of somebody's own, which the source has.
+        own: what somebody else wrote of it.
     Raises:
         RunFailed: InvalidProgram when it cannot be imported or built.
     """
@@ -271,13 +285,18 @@ def load_program(source: str, directory: Path, reward: RewardText | None = None)
     sys.modules[name] = imported
     try:
         loader.exec_module(imported)
-        if reward is not None and callable(own := getattr(imported, reward.function, None)):
-            setattr(imported, reward.function, rewarding(own, reward.path))
-        if reward is None and hasattr(imported, judge_source.ASK):
+        called = getattr(imported, own.function, None) if own is not None else None
+        if own is not None and callable(called) and own.is_program:
+            make_own(imported.Program, called, own, source)
+        elif own is not None and callable(called):
+            setattr(imported, own.function, rewarding(called, own.path))
+        elif hasattr(imported, judge_source.ASK):
             setattr(imported, judge_source.REWARD, graded(getattr(imported, judge_source.REWARD)))
         if issubclass(getattr(imported, "Attempt", object), dspy.Module):
             make_whole(imported.Program, imported.Attempt)
         return LoadedProgram(imported.Program(), imported.ADAPTER, source, imported)
+    except RunFailed:
+        raise
     except Exception as error:  # whatever pydantic, DSPy or Python refuse: to the user it is the program
         problem = " ".join(str(error).split())[:400]
         raise RunFailed(

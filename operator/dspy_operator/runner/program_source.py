@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from dspy_operator.api.object_types import ProgramTypes, program_types
 from dspy_operator.api.program import (
+    CodeProgram,
     GraphProgram,
     ObjectType,
     Program,
@@ -46,6 +47,7 @@ from dspy_operator.runner.layout import indented as _indented
 from dspy_operator.runner.layout import settled_instructions
 from dspy_operator.runner.mcp import Tools as Listings
 from dspy_operator.runner.module_source import Needs, module_blocks, needs
+from dspy_operator.runner.own_source import OwnText
 from dspy_operator.runner.react_source import (
     HEADERS_CHECK,
     MCP_TOOL,
@@ -58,7 +60,6 @@ from dspy_operator.runner.react_source import (
     tool_function,
     tool_list,
 )
-from dspy_operator.runner.reward_source import RewardText
 
 _LONG_TYPE = 72
 """A longer type gets a name of its own above the class; a field's line is then never broken before its arguments."""
@@ -79,7 +80,7 @@ def program_source(
     adapter: Adapter | None,
     request: SamplingRequest | None = None,
     types: Mapping[str, ObjectType] | None = None,
-    reward: RewardText | None = None,
+    own: OwnText | None = None,
     headers: Mapping[str, Sequence[str]] | None = None,
     listed: Listings | None = None,
 ) -> str:
@@ -91,17 +92,18 @@ def program_source(
         adapter: how it talks to the model; None means Chat.
         request: how the target samples, for those who run the file itself; the runner asks by its own.
         types: `spec.types`.
-        reward: a reward of somebody's own.
+        own: code of somebody's own: the reward, or the program.
         headers: tool or node -> names of the headers that it wants.
         listed: MCP server -> its tools.
     """
     known = program_types(program, types)
     headers = headers or {}
-    shape = (
-        _single(name, program.single, known, reward, listed or {})
-        if program.single is not None
-        else _graph(program.graph, known, headers=headers)
-    )
+    if program.single is not None:
+        shape = _single(name, program.single, known, own, listed or {})
+    elif program.code is not None:
+        shape = _code(program.code, known, own)
+    else:
+        shape = _graph(program.graph, known, headers=headers)
     texts, outputs = shape.texts, [known.fields[field] for field in program.output_names]
     written = adapter_source(adapter, has_objects=any(_holds(type_, Object) for type_ in shape.answers))
     needed = needs(program.single, known.fields)
@@ -168,9 +170,7 @@ def _calls(program: Program, headers: Mapping[str, Sequence[str]]) -> list[str]:
     return [*blocks, *([mcp_calls(with_headers=bool(headers))] if by_mcp else [])]
 
 
-def _single(
-    name: str, single: SingleProgram, known: ProgramTypes, reward: RewardText | None, listed: Listings
-) -> _Shape:
+def _single(name: str, single: SingleProgram, known: ProgramTypes, own: OwnText | None, listed: Listings) -> _Shape:
     title = title_of(name, known.objects)
     arguments = {f"{tool}.{name}": type_ for tool, types in known.tools.items() for name, type_ in types.items()}
     signature, texts = single.signature, _Types(known, {**known.fields, **arguments})
@@ -181,14 +181,28 @@ def _single(
         blocks += [TOOL_CLASS, *([MCP_TOOL] if any(tool.mcp for tool in single.tools) else [])]
         blocks.append(tool_list(single.tools, listed))
     blocks += module_blocks(
-        single, title, [texts.parameter(field.name) for field in signature.inputs], known.fields, reward
+        single, title, [texts.parameter(field.name) for field in signature.inputs], known.fields, own
     )
     answers = [known.fields[field.name] for field in signature.outputs]
     return _Shape(texts, answers, blocks, _TYPED.format(title=title))
 
 
+def _code(code: CodeProgram, known: ProgramTypes, own: OwnText | None) -> _Shape:
+    """What somebody wrote, and around it what is called with the declared inputs."""
+    assert own is not None
+    texts = _Types(known, known.fields)
+    parameters = [texts.parameter(field.name) for field in code.inputs]
+    passed = [f"{field.name}={field.name}" for field in code.inputs]
+    forward = _call("def forward(", ["self", "*", *parameters], ") -> dspy.Prediction:", 4)
+    asked = _call("return self.program(", passed, ")", 8)
+    members = ["def __init__(self) -> None:", "    super().__init__()", f"    self.program = {own.function}()"]
+    wrapper = "class Program(dspy.Module):\n" + _indented("\n".join([*members, "", forward, _indented(asked)]))
+    answers = [known.fields[field.name] for field in code.outputs]
+    return _Shape(texts, answers, [*texts.aliases(), own.text, wrapper], _TYPED_GRAPH)
+
+
 def _graph(graph: GraphProgram | None, known: ProgramTypes, *, headers: Mapping[str, Sequence[str]]) -> _Shape:
-    assert graph is not None and known.graph is not None  # code is refused at admission: api/unsupported.py
+    assert graph is not None and known.graph is not None
     titles = graph_source.titles(graph, known.objects)
     parsed = {
         f"{title}.{field}": type_ for step, title in titles.items() for field, type_ in known.graph.fields[step].items()

@@ -151,6 +151,18 @@ def prompts_document(
     return {**document, "vectors": vectors}
 
 
+def code_document(request: SamplingRequest) -> dict[str, Any]:
+    """The content of `prompts.json` of a program that is code: nothing but its code says what is asked, in which order."""
+    return {
+        "format": FORMAT,
+        "wiring": [],
+        "predictors": {},
+        "request": {"temperature": "0", **request.document()},
+        "vectors": None,
+        "note": "a program of type Code: only its program.py says what is asked; it runs with DSPy",
+    }
+
+
 def step_answers(adapter: dspy.Adapter) -> graph_prompts.Answer:
     """For a walk through a graph: a step's vector, and what the adapter reads out of its answer."""
 

@@ -24,7 +24,7 @@ from dspy_operator.runner.judge import Arm, Judged, worst
 from dspy_operator.runner.prepare import Prepared
 from dspy_operator.runner.program import document_bytes, program_json_bytes
 from dspy_operator.runner.progress import write_bytes, write_json
-from dspy_operator.runner.prompts import prompts_document
+from dspy_operator.runner.prompts import code_document, prompts_document
 from dspy_operator.runner.took import distribution
 
 VECTORS = 3
@@ -50,6 +50,9 @@ def revision_of(spec: RunSpec, prepared: Prepared, state: Mapping[str, Any]) -> 
     module = prepared.program.in_state(state)
     rows = sorted(prepared.parts.dev, key=lambda row: row.digest)[:VECTORS]
     vectors = [(row.inputs, row.outputs) for row in rows] if spec.dataset.export_rows else None
+    if spec.program.program.code is not None:
+        prompts = code_document(spec.program.request or SamplingRequest())
+        return Revision(prepared.program.source.encode(), program_json_bytes(module), document_bytes(prompts))
     prompts = prompts_document(
         module,
         prepared.program.adapter,

@@ -27,6 +27,7 @@ _BESIDE: dict[str, Document] = {
     "Budget": {"calls": 1},
     "Goal": {"patience": 1},
     "CodeRef": {"image": "a"},
+    "CodeProgram": {"image": "a", "outputs": [{"name": "b", "type": "a"}]},
     "Feedback": {"column": "a"},
     "Toleration": {"operator": "Exists"},
     "GraphNode": {"retrieve": {"http": {"url": "http://a.example/v1"}}},

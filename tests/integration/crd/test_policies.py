@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from dspy_operator.api.resources import RESOURCES
-from dspy_operator.api.unsupported import NOT_YET, PREFIX
+from dspy_operator.api.unsupported import PREFIX
 from tests.controlplane.processes import ControlPlane, running
 from tests.integration.crd.test_chart import ACCOUNT, CHART, NAMESPACE, helm, of_kind, on, rendered, wait_for
 from tests.unit.written import a_program, a_run, an_endpoint
@@ -60,6 +60,7 @@ VALUES = ["--set=policies.enabled=true", "--set=policies.contact=prompts@example
 ASK = "Ask prompts@example.com"
 
 FROM_CONFIG_MAP = {"configMap": {"name": "code", "key": "program.py"}, "entrypoint": "program:build"}
+FIELDS = {"inputs": [{"name": "ticket", "type": "str"}], "outputs": [{"name": "label", "type": "str"}]}
 A_SCORE = {"metric": {"type": "ExactMatch"}}
 
 
@@ -76,7 +77,7 @@ def repeated(module: str, member: str) -> Any:
 
 PLACES = {
     # where the schema has code -> what is changed in a program so that it has code there
-    "spec.program.code": lambda code: {"program": {"type": "Code", "code": code}},
+    "spec.program.code": lambda code: {"program": {"type": "Code", "code": {**code, **FIELDS}}},
     "spec.program.single.module.bestOfN.reward.code": repeated("BestOfN", "bestOfN"),
     "spec.program.single.module.refine.reward.code": repeated("Refine", "refine"),
     "spec.metric.code": lambda code: {"metric": {"type": "Code", "code": code}},
@@ -275,7 +276,8 @@ def test_these_are_all_the_places_that_a_policy_has_to_look_at() -> None:
         for path, part in named(schema, "spec"):
             inside = part.get("properties", {}).keys()
             if "entrypoint" in inside:
-                assert (kind, inside) == ("PromptProgram", {"configMap", "image", "entrypoint"}), path
+                more = {"inputs", "outputs", "calls"} if path == "spec.program.code" else set()
+                assert (kind, inside) == ("PromptProgram", {"configMap", "image", "entrypoint", *more}), path
                 code.add(path)
             if "image" in path.rsplit(".", 1)[-1].lower() and "imagePullSecrets" not in path:
                 images.add(path)
@@ -553,7 +555,7 @@ def test_a_profile_that_goes_leaves_its_namespaces_the_default(guarded: ControlP
     wait_for("the profile", lambda: guarded.request("POST", where, an_endpoint())[0] == 201)
 
 
-def test_until_it_is_supported_the_schema_answers_first_and_with_the_release_the_policies_go() -> None:
+def test_the_policies_come_and_go_with_the_release() -> None:
     """The definitions as they are, from the chart."""
     with running() as plane:
         done = on(plane, "install", "--create-namespace", *VALUES)
@@ -561,10 +563,7 @@ def test_until_it_is_supported_the_schema_answers_first_and_with_the_release_the
         applied(plane, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "plain"}})
         wait_for("the policy", lambda: "OpenAI is not allowed" in answer(plane, an_endpoint(), "plain")[1])
         code, said = answer(plane, a_program(PLACES["spec.program.code"](FROM_CONFIG_MAP)), "plain")
-        if any((entry.model, entry.field) == ("Program", "type") and "Code" in entry.values for entry in NOT_YET):
-            assert (code, PREFIX in said, "ValidatingAdmissionPolicy" in said) == (422, True, False)
-        else:
-            assert (code, "spec.program.code.configMap: custom code is not allowed" in said) == (403, True)
+        assert (code, "spec.program.code.configMap: custom code is not allowed" in said) == (403, True)
         assert on(plane, "upgrade", "--set=policies.enabled=false").returncode == 0
         wait_for("the policies to be switched off", lambda: answer(plane, an_endpoint(), "plain")[0] == 201)
         assert on(plane, "upgrade", *VALUES).returncode == 0

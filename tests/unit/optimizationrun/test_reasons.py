@@ -141,6 +141,15 @@ def _retried_out(cluster: Cluster) -> None:
         cluster.pass_time(minutes=6)
 
 
+IN_PYTHON = {
+    "type": "Code",
+    "code": {
+        "configMap": {"name": "code", "key": "program.py"},
+        "entrypoint": "program:build",
+        "inputs": [{"name": "ticket", "type": "str"}],
+        "outputs": [{"name": "label", "type": "str"}],
+    },
+}
 ROWS = (
     Row(
         RunReason.PROGRAM_NOT_FOUND,
@@ -636,6 +645,13 @@ ROWS = (
         "Running",
     ),
     Row(RunReason.UP_TO_DATE, _pod(), ("InputsOutdated", "False"), "", "Running"),
+    Row(
+        RunReason.CODE_ASKS_BY_ITSELF,
+        _pod(lambda cluster: a_program_is(cluster, changes={"program": IN_PYTHON})),
+        ("BudgetEnforced", "False"),
+        "the program is code: what it asks a model without dspy.LM is not counted",
+        "Running",
+    ),
 )
 
 

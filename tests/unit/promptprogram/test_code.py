@@ -59,6 +59,18 @@ def test_code_is_mounted_read_only_where_run_json_says() -> None:
     }
 
 
+def test_a_program_in_python_is_mounted_and_its_pod_told_where() -> None:
+    cluster = Cluster()
+    cluster.apply_rows("def build(): ...", name="code", key="program.py")
+    where = {"configMap": {"name": "code", "key": "program.py"}, "entrypoint": "program:build"}
+    fields = {"inputs": [{"name": "ticket", "type": "str"}], "outputs": [{"name": "label", "type": "str"}]}
+    cluster.apply_program({"program": {"type": "Code", "code": {**where, **fields}}})
+    cluster.settle()
+    assert [volume["name"] for volume in pod_of(cluster)["volumes"] if volume["name"].startswith("code")] == ["code-0"]
+    part = {"entrypoint": "program:build", "file": "/code/0/program.py", "source": "ConfigMap code, key program.py"}
+    assert run_json(cluster)["code"] == {"spec.program.code": part}
+
+
 def test_a_program_without_code_mounts_none() -> None:
     cluster = Cluster()
     cluster.apply_program()

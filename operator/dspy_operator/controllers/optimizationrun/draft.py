@@ -81,7 +81,9 @@ class Draft:
             words = f"{taken} belongs to somebody else and has a name that this run needs"
             story = replace(story, reason=RunReason.NAME_CONFLICT, message=words, stalled=True)
         changed = self.outdated(story.figures.get("inputs"))
-        status = status_of(self.facts.body, self.spec, story, changed, self.now)
+        program = self.facts.program_typed
+        is_code = program is not None and program.spec.program.code is not None
+        status = status_of(self.facts.body, self.spec, story, changed, self.now, is_code=is_code)
         self._tell(story, status)
         gave_back = "admission" in self.before and self.before["admission"] != status.get("admission")
         return Plan(

@@ -36,21 +36,35 @@ class Story:
 
 
 def status_of(
-    body: Body, spec: OptimizationRunSpec, story: Story, outdated: Outdated | None, now: datetime
+    body: Body,
+    spec: OptimizationRunSpec,
+    story: Story,
+    outdated: Outdated | None,
+    now: datetime,
+    *,
+    is_code: bool = False,
 ) -> dict[str, Any]:
-    """The whole status."""
+    """The whole status.
+
+    Args:
+        is_code: whether the program is, so that its budget cannot be held to.
+    """
     generation = body["metadata"].get("generation", 1)
     before = (body.get("status") or {}).get("conditions") or ()
     told = {
         "phase": story.phase.value,
         "observedGeneration": generation,
-        "conditions": merged(before, _conditions(spec, story, outdated), generation=generation, now=now),
+        "conditions": merged(
+            before, _conditions(spec, story, outdated, is_code=is_code), generation=generation, now=now
+        ),
         **story.figures,
     }
     return {name: value for name, value in told.items() if value is not None and value != {}}
 
 
-def _conditions(spec: OptimizationRunSpec, story: Story, outdated: Outdated | None) -> list[Condition]:
+def _conditions(
+    spec: OptimizationRunSpec, story: Story, outdated: Outdated | None, *, is_code: bool
+) -> list[Condition]:
     conditions = [
         _accepted(story),
         _admitted(story),
@@ -60,6 +74,9 @@ def _conditions(spec: OptimizationRunSpec, story: Story, outdated: Outdated | No
     ]
     if outdated is not None:
         conditions.append(Condition(ConditionType.INPUTS_OUTDATED, outdated.is_so, outdated.reason, outdated.message))
+    if is_code:
+        message = "the program is code: what it asks a model without dspy.LM is not counted"
+        conditions.append(Condition(ConditionType.BUDGET_ENFORCED, False, RunReason.CODE_ASKS_BY_ITSELF, message))
     return conditions
 
 

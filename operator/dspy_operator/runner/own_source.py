@@ -1,4 +1,5 @@
-"""A reward of somebody's own as a part of `program.py`: its file's text stands there as it is, so that the program runs alone.
+"""Code of somebody's own as a part of `program.py`, a reward or the program itself: its file's text stands there as it is, so
+that the program runs alone.
 
 DSPy's Refine shows the model the reward's source, so it has to be in a file; a second file would be no part of a revision.
 """
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from dspy_operator.contract.exits import Reason, RunFailed
 
 OWN = frozenset({"ADAPTER", "Attempt", "REQUEST", "STATE", "load", "main", "typed"})
-"""What program.py of a Single program defines, beside its signature."""
+"""What program.py of a Single program or one of code defines, beside signatures."""
+PROGRAM = "spec.program.code"
+"""Path of a program that is code."""
 _SHARED = frozenset(
     f"import {name}"
     for name in (*("argparse", "datetime", "inspect", "json", "logging", "os", "dspy", "re2"),)
@@ -23,35 +26,60 @@ _DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 
 
 @dataclass(frozen=True)
-class RewardText:
-    """A reward's file, ready to stand in `program.py`."""
+class OwnText:
+    """A file, ready to stand in `program.py`."""
 
     text: str
     function: str
     path: str
     """Of the field that names it."""
+    file: str = ""
+    """What it is called; empty of what is only imported."""
+    outputs: tuple[str, ...] = ()
+    """That a program declares."""
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is no reward."""
+        return self.path == PROGRAM
 
 
-def reward_text(content: bytes, function: str, path: str, taken: Set[str]) -> RewardText:
+def imported(entrypoint: str, path: str, taken: Set[str]) -> OwnText:
+    """A program in an image: its module has others beside it, so that it is imported and not copied.
+
+    Raises:
+        RunFailed: InvalidProgram, where program.py has the name itself.
+    """
+    module, _, function = entrypoint.partition(":")
+    if function in taken:
+        message = f'"{function}" is a name that program.py uses itself'
+        raise RunFailed(Reason.INVALID_PROGRAM, message, path=f"{path}.entrypoint")
+    return OwnText(f"from {module} import {function}", function, path)
+
+
+def own_text(content: bytes, function: str, path: str, taken: Set[str], file: str = "") -> OwnText:
     """The file, where it can stand there.
 
     Args:
         content: of the file.
-        function: that gives the reward.
+        function: that gives the reward, or builds the program.
         path: of the field that names it.
         taken: names that program.py uses itself.
+        file: what it is called.
     Raises:
         RunFailed: InvalidProgram, with the line.
     """
     text = content.decode("utf-8-sig").replace("\r\n", "\n").strip()
-    tree = ast.parse(text)  # it was imported
+    tree, what = ast.parse(text), "program" if path == PROGRAM else "reward"  # it was imported
     for place, node in enumerate(tree.body):
         if (why := _refused(node, taken, first=place == 0)) is not None:
-            raise RunFailed(Reason.INVALID_PROGRAM, f"line {node.lineno} of the reward: {why}", path=path)
-    if not any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body):
-        message = f'the reward "{function}" has to be a function (def) of its own file'
+            raise RunFailed(Reason.INVALID_PROGRAM, f"line {node.lineno} of the {what}: {why}", path=path)
+    kinds = (ast.FunctionDef, ast.ClassDef) if path == PROGRAM else (ast.FunctionDef,)
+    if not any(isinstance(node, kinds) and node.name == function for node in tree.body):
+        allowed = "a function (def) or class" if path == PROGRAM else "a function (def)"
+        message = f'the {what} "{function}" has to be {allowed} of its own file'
         raise RunFailed(Reason.INVALID_PROGRAM, message, path=f"{path}.entrypoint")
-    return RewardText(text, function, path)
+    return OwnText(text, function, path, file)
 
 
 def _refused(node: ast.stmt, taken: Set[str], *, first: bool) -> str | None:
