@@ -244,7 +244,6 @@ def test_a_judge_that_stops_grading_ends_the_run(tmp_path: Path) -> None:
         assert "10 answers in a row have no verdict" in done.result["message"]
 
 
-@pytest.mark.unmeasured
 def test_a_judge_rewards_attempts_and_a_killed_run_comes_to_the_same(tmp_path: Path) -> None:
     """Its calls are in usage, budget and journal; each attempt at an answer is graded once."""
     reward = {"type": "Judge", "judge": {**RUBRIC, "scale": 4}}
