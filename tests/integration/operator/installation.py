@@ -184,9 +184,13 @@ def _wait_until_established(plane: ControlPlane) -> None:
             for crd in said["items"]
         ]
         if established and all(established):
-            return
+            break
         assert time.monotonic() < deadline, "the CRDs are not established"
         time.sleep(0.05)
+    # kubectl asks another list, which comes a moment later.
+    while (asked := plane.kubectl("get", "prompts")).returncode:
+        assert time.monotonic() < deadline, asked.stderr
+        time.sleep(0.1)
 
 
 def rendered_chart() -> Iterator[dict[str, Any]]:
