@@ -11,6 +11,8 @@ from tests.integration.operator.namespace import Namespace, condition_of
 from tests.simulator import Play, Step
 
 RUN, PROGRAM = "OptimizationRun", "PromptProgram"
+COLLECTED_SECONDS = 90
+"""The garbage collector looks for new kinds every 30 s, and ours may be that new here."""
 CHILDREN = ("Job", "Pod", "ConfigMap", "Role", "RoleBinding", "ServiceAccount")
 
 
@@ -30,7 +32,7 @@ def test_a_deleted_run_leaves_only_what_it_spent(ready: Namespace) -> None:
     ready.until(
         lambda: not any(ready.all(kind, "dspy-operator.io/kind=OptimizationRun") for kind in CHILDREN),
         "without its children",
-        seconds=90,  # the garbage collector looks for new kinds every 30 s, and ours may be that new here
+        seconds=COLLECTED_SECONDS,
     )
     entry = ready.account()["fast"]
     # What its pod spent was not told any more, so that all that was reserved for it counts as spent.
@@ -66,6 +68,7 @@ def test_a_program_that_comes_back_serves_what_was_promoted(ready: Namespace) ->
         "triage",
         lambda body: condition_of(body, "Ready").get("status") == "True" and "promotedRevision" in body["status"],
         "ready, and promoted as before",
+        seconds=COLLECTED_SECONDS,
     )
     assert back["status"]["servedRevision"]["name"] == promoted
     assert ready.get("ConfigMap", "triage-current")["data"] == served
@@ -86,6 +89,7 @@ def test_a_program_may_take_everything_with_it(namespace: Namespace) -> None:
             == []
         ),
         "without its ConfigMaps",
+        seconds=COLLECTED_SECONDS,
     )
 
 
