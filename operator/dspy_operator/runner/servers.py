@@ -43,7 +43,7 @@ class Unanswered(Exception):
     """Why one request gave no answer; no trouble: the server is there, and refuses it."""
 
     def __init__(self, words: str, trouble: Trouble | None, status: int = 0, retry_after: str | None = None) -> None:
-        super().__init__(" ".join(words.split())[:_WORDS])
+        super().__init__(" ".join(words.split()))
         self.trouble = trouble
         self.status = status
         after = retry_after or ""
@@ -214,7 +214,7 @@ class Servers:
         try:
             return {name: _told(said, question) for name, said in question.send(line).items()}
         except Unanswered as why:
-            return why.told(_told(str(why), question))
+            return why.told(_told(str(why), question)[:_WORDS])  # in this order: a value that is cut is not found
 
     def _still_answers(self, question: Question, breaker: Breaker) -> bool:
         """Whether the server answers what it answered before, when nothing else shows that it is not all of it."""
