@@ -11,7 +11,6 @@ import yaml
 
 from dspy_operator.api.resources import RESOURCES
 from e2e.cluster import binaries
-from tests import yaml_text
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs/tasks/argo-cd.md"
@@ -25,7 +24,7 @@ THEIRS: dict[str, Any] = {
 
 def test_a_kustomization_of_argo_cd_gets_the_checks_beside_its_own_keys(tmp_path: Path) -> None:
     written = DOCS.read_text().partition("```yaml\n# kustomization.yaml\n")[2].partition("```")[0]
-    kustomization = yaml_text.document(written)
+    kustomization = yaml.safe_load(written)
     kustomization["components"] = [os.path.relpath(ROOT / "argocd", tmp_path)]
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     (tmp_path / "install.yaml").write_text(yaml.safe_dump(THEIRS))
@@ -37,7 +36,7 @@ def test_a_kustomization_of_argo_cd_gets_the_checks_beside_its_own_keys(tmp_path
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (made,) = yaml_text.documents(done.stdout)
+    (made,) = yaml.safe_load_all(done.stdout)
     assert made["metadata"] == {**THEIRS["metadata"], "namespace": "argocd"}
     checks = {
         f"resource.customizations.health.dspy-operator.io_{resource.kind}": (
