@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that need more than the usual time-out come first, the longest at the front: none is still at it at the end alone.
 
-    A folder's tests stay together, and those that share a control plane in one process.
+    A folder's tests stay together, since they may share a control plane.
     """
 
     def seconds(item: pytest.Item) -> float:
@@ -43,8 +43,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     longest: defaultdict[Path, float] = defaultdict(float)
     for item in items:
         longest[item.path.parent] = max(longest[item.path.parent], seconds(item))
-        if isinstance(item, pytest.Function) and "control_plane" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
     folders = list(longest)
     items.sort(key=lambda item: (-longest[item.path.parent], folders.index(item.path.parent), -seconds(item)))
 

@@ -196,10 +196,8 @@ def _spawn(name: str, *options: str, folder: Path, processes: list[subprocess.Po
             stdout=log,
             stderr=log,
             cwd=folder,
-            env={
-                **os.environ,
-                "GOGC": "400",
-            },  # memory is there; collecting at the usual pace takes a fifth of their time
+            # Memory is there; to collect at the usual pace takes a fifth of their time.
+            env={**os.environ, "GOGC": "400"},
             start_new_session=True,  # a Ctrl-C is pytest's, which then stops us
         )
     processes.append(process)

@@ -26,6 +26,11 @@ def score(example, prediction, trace=None):
 '''
 
 
+def config_map(key: str, text: str) -> dict[str, Any]:
+    """The ConfigMap `code`, with one file."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code"}, "data": {key: text}}
+
+
 @dataclass
 class Coded(Case):
     """A case with metric.py beside its rows."""
@@ -35,15 +40,9 @@ class Coded(Case):
 
     def objects(self) -> list[dict[str, Any]]:
         """The manifests, with the code's ConfigMap behind them."""
-        code = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "code"},
-            "data": {"metric.py": self.source},
-        }
         made = super().objects()
         made[2]["spec"]["metric"] = dict(self.metric)
-        return [*made, code]
+        return [*made, config_map("metric.py", self.source)]
 
 
 PROGRAM = '''\
@@ -97,12 +96,6 @@ class Written(Case):
 
     def objects(self) -> list[dict[str, Any]]:
         """The manifests, with the code's ConfigMap behind them."""
-        data = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "code"},
-            "data": {"program.py": self.source},
-        }
         made = super().objects()
         made[2]["spec"]["program"] = dict(self.code)
-        return [*made, data]
+        return [*made, config_map("program.py", self.source)]

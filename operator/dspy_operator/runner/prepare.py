@@ -142,8 +142,9 @@ def prepare(spec: RunSpec) -> Prepared:
             if why is not None:
                 raise RunFailed(Reason.INVALID_DATASET, f"{each.type}: {why}", path=each.path)
     code = {path: function.sha256 for path, function in functions.items()}
-    made = Prepared(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code, own, headers)
-    return dataclasses.replace(made, listed=listed)
+    return Prepared(
+        *(program, rows, parts, metric, adapter, optimizer, options, sizes, calibrated, code, own, headers, listed)
+    )
 
 
 def _own(spec: RunSpec, functions: Mapping[str, Function]) -> OwnText | None:
