@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tests import yaml_text
 
 Schema = dict[str, Any]
 CRDS = Path(__file__).parents[2] / "crds"
@@ -45,7 +45,7 @@ def schemas() -> dict[str, Schema]:
     """The schema of each kind's spec."""
     found = {}
     for path in sorted(CRDS.glob("*.yaml")):
-        crd = yaml.safe_load(path.read_text("utf-8"))
+        crd = yaml_text.document(path.read_text("utf-8"))
         (version,) = crd["spec"]["versions"]
         found[crd["spec"]["names"]["kind"]] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return found

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from dspy_operator.api.fields import ApiModel, FieldClass, spec_field
@@ -18,6 +17,7 @@ from dspy_operator.api.resources import RESOURCES, Resource
 from dspy_operator.api.unsupported import PREFIX
 from dspy_operator.cli import crdgen, reference
 from dspy_operator.cli.main import app
+from tests import yaml_text
 
 ROOT = Path(__file__).parents[2]
 KIBIBYTES = 1024
@@ -78,9 +78,9 @@ def test_the_chart_keeps_the_definitions_when_it_goes() -> None:
         plain = crdgen.files()[crdgen.CRDS / f"{resource.plural}.yaml"]
         charted = crdgen.files()[crdgen.CHART_CRDS / f"{resource.plural}.yaml"].splitlines(keepends=True)
         assert (charted[0], charted[-1]) == ("{{- if .Values.crds.install }}\n", "{{- end }}\n")
-        inside = yaml.safe_load("".join(charted[1:-1]))
+        inside = yaml_text.document("".join(charted[1:-1]))
         assert inside["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
-        assert inside == yaml.safe_load(plain)
+        assert inside == yaml_text.document(plain)
 
 
 @EACH_KIND

@@ -9,10 +9,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
 from dspy_operator.api.objects import KINDS
 from dspy_operator.cli.editorschemas import ALL, files, write
+from tests import yaml_text
 from tests.integration.crd.rule_cases import Case, cases
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ EXAMPLES = [
     pytest.param(document, id=f"{path.parent.name}-{document['kind']}-{document['metadata']['name']}")
     for path in sorted((ROOT / "examples").rglob("*.yaml"))
     if path.name != "kustomization.yaml"
-    for document in yaml.safe_load_all(path.read_text("utf-8"))
+    for document in yaml_text.documents(path.read_text("utf-8"))
 ]
 SCHEMAS = files()
 CASES = [pytest.param(case, id=f"{case.kind}-{case.id}") for case in cases()]

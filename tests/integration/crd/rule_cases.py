@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from tests import yaml_text
 
 FOLDER = Path(__file__).parent / "cases"
 
@@ -40,7 +40,7 @@ def cases() -> list[Case]:
 
 
 def _read(path: Path) -> Case:
-    said, keeps, breaks = yaml.safe_load_all(path.read_text("utf-8"))
+    said, keeps, breaks = yaml_text.documents(path.read_text("utf-8"))
     case = Case(path.stem, said.get("how", "create"), said["server"], said["local"], keeps, breaks)
     assert path.parent.name == case.kind.lower(), path
     return case

@@ -11,6 +11,7 @@ import yaml
 
 from dspy_operator.api.resources import RESOURCES
 from e2e.cluster import binaries
+from tests import yaml_text
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs/tasks/argo-cd.md"
@@ -24,7 +25,7 @@ THEIRS: dict[str, Any] = {
 
 def test_a_kustomization_of_argo_cd_gets_the_checks_beside_its_own_keys(tmp_path: Path) -> None:
     written = DOCS.read_text().partition("```yaml\n# kustomization.yaml\n")[2].partition("```")[0]
-    kustomization = yaml.safe_load(written)
+    kustomization = yaml_text.document(written)
     kustomization["components"] = [os.path.relpath(ROOT / "argocd", tmp_path)]
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     (tmp_path / "install.yaml").write_text(yaml.safe_dump(THEIRS))
@@ -36,7 +37,7 @@ def test_a_kustomization_of_argo_cd_gets_the_checks_beside_its_own_keys(tmp_path
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (made,) = yaml.safe_load_all(done.stdout)
+    (made,) = yaml_text.documents(done.stdout)
     assert made["metadata"] == {**THEIRS["metadata"], "namespace": "argocd"}
     checks = {
         f"resource.customizations.health.dspy-operator.io_{resource.kind}": (

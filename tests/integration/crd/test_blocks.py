@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dspy_operator.api.objects import KINDS
 from dspy_operator.api.unsupported import PREFIX
+from tests import yaml_text
 from tests.controlplane.processes import ControlPlane
 from tests.integration.crd.test_rules import asked, is_good
 from tests.unit.written import complaints
@@ -28,7 +28,7 @@ Document = dict[str, Any]
 
 
 def blocks() -> list[Document]:
-    return [block for path in sorted(FOLDER.glob("*.yaml")) for block in yaml.safe_load_all(path.read_text("utf-8"))]
+    return [block for path in sorted(FOLDER.glob("*.yaml")) for block in yaml_text.documents(path.read_text("utf-8"))]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dspy_operator.api.resources import RESOURCES
 from e2e.cluster import binaries
+from tests import yaml_text
 from tests.controlplane.processes import ControlPlane, running
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +33,7 @@ def helm(*words: str) -> subprocess.CompletedProcess[str]:
 def rendered(*values: str) -> list[dict[str, Any]]:
     done = helm("template", "dspy-operator", str(CHART), "--kube-version=1.34.0", f"--namespace={NAMESPACE}", *values)
     assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return [document for document in yaml_text.documents(done.stdout) if document]
 
 
 def of_kind(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def test_a_wrong_value_is_refused_before_anything_is_installed(values: list[str]
 
 def test_every_value_is_described_or_checked_by_the_schema() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    values = yaml_text.document((CHART / "values.yaml").read_text())
     assert values.keys() == schema["properties"].keys() - {"global"}
     for name, part in schema["properties"].items():
         if "properties" in part and isinstance(values.get(name), dict) and name != "resources":
@@ -100,7 +100,7 @@ def test_an_image_is_named_by_tag_or_digest(tag: str, want: str) -> None:
 
 def test_the_charts_version_is_that_of_the_package() -> None:
     project = (ROOT / "pyproject.toml").read_text()
-    app_version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    app_version = yaml_text.document((CHART / "Chart.yaml").read_text())["appVersion"]
     assert f'\nversion = "{app_version}"\n' in project
 
 

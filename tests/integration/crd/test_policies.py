@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dspy_operator.api.resources import RESOURCES
 from dspy_operator.api.unsupported import PREFIX
+from tests import yaml_text
 from tests.controlplane.processes import ControlPlane, running
 from tests.integration.crd.test_chart import ACCOUNT, CHART, NAMESPACE, helm, of_kind, on, rendered, wait_for
 from tests.unit.written import a_program, a_run, an_endpoint
@@ -108,7 +108,7 @@ def _not_yet(rule: Any) -> bool:
 
 
 def definitions() -> Iterator[dict[str, Any]]:
-    return (yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml")))
+    return (yaml_text.document(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml")))
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from e2e.cluster import binaries
+from tests import yaml_text
 from tests.controlplane.processes import ControlPlane
 
 ROOT = Path(__file__).parents[3]
@@ -205,7 +206,7 @@ def rendered_chart() -> Iterator[dict[str, Any]]:
     ]
     done = subprocess.run(helm, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    yield from (document for document in yaml.safe_load_all(done.stdout) if document)
+    yield from (document for document in yaml_text.documents(done.stdout) if document)
 
 
 def account_of_chart() -> str:

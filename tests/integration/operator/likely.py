@@ -18,6 +18,7 @@ from dspy_operator.cli import findings
 from dspy_operator.cli.check import check
 from dspy_operator.cli.findings import Severity
 from dspy_operator.contract.exits import Reason
+from tests import yaml_text
 from tests.integration.operator.manifests import Body, a_dataset, a_program, a_run, an_endpoint
 
 FOLDER = Path(__file__).parent / "likely"
@@ -61,7 +62,7 @@ class Likely:
     @property
     def bodies(self) -> list[Body]:
         """The objects, as kubectl would send them."""
-        return list(yaml.safe_load_all(self.text))
+        return list(yaml_text.documents(self.text))
 
     @property
     def others(self) -> list[Body]:
@@ -103,7 +104,7 @@ def table(rows: Iterable[tuple[Likely, Sequence[tuple[str, str]]]]) -> str:
 
 def _read(path: Path) -> Likely:
     head, _, text = path.read_text("utf-8").partition("---\n")
-    said: dict[str, Any] = yaml.safe_load(head)
+    said: dict[str, Any] = yaml_text.document(head)
     cluster = said.get("cluster")
     told = None
     if cluster is not None:

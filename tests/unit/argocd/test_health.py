@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from lupa import lua51
 
 from dspy_operator.api.resources import RESOURCES
+from tests import yaml_text
 from tests.unit.argocd import stories
 
 KINDS = [resource.kind for resource in RESOURCES]
@@ -25,7 +25,7 @@ def cases() -> list[Any]:
 
 
 def wanted_of(kind: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load((stories.FOLDER / kind / "health_test.yaml").read_text())["tests"]
+    found: list[dict[str, Any]] = yaml_text.document((stories.FOLDER / kind / "health_test.yaml").read_text())["tests"]
     return found
 
 
@@ -40,7 +40,7 @@ def health(kind: str, obj: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize(("kind", "test"), cases())
 def test_health(kind: str, test: dict[str, Any]) -> None:
-    obj = yaml.safe_load((stories.FOLDER / kind / test["inputPath"]).read_text())
+    obj = yaml_text.document((stories.FOLDER / kind / test["inputPath"]).read_text())
     assert obj["kind"] == kind
     assert health(kind, obj) == test["healthStatus"]
 
