@@ -106,6 +106,7 @@ def test_a_program_of_an_image_is_imported() -> None:
     [
         pytest.param("def build():\n    return 5\n", "build", ".entrypoint", "build gives a int, not a dspy.Module", id="no module"),
         pytest.param("import dspy\n\n\ndef build():\n    return dspy.Module()\n", "build", ".entrypoint", "without a dspy.Predict in it", id="no predictor"),
+        pytest.param(TEXT.replace("def forward", "def forwrd"), "build", ".entrypoint", "build gives a Classifier without the method forward (its own methods: forwrd)", id="no forward"),
         pytest.param("def build():\n    x = 1\n    return x.y\n", "build", "", "program.py, line 3, in build raised AttributeError", id="an exception"),
         pytest.param(TEXT + "\nprint(1)\n", "build", "", "line 28 of the program: only imports, definitions", id="a statement"),
         pytest.param(TEXT.replace("Classifier", "Program"), "build", "", 'line 14 of the program: "Program" is a name that program.py uses', id="a name of ours"),

@@ -82,7 +82,7 @@ def send_mcp(url: str, message: dict[str, Any], headers: dict[str, str], timeout
                     if isinstance(answer, dict) and answer.get("id") == message["id"] and "method" not in answer:
                         return result_of(answer), session
     except urllib.error.HTTPError as error:
-        error.msg = f"{error.msg} {error.read(500).decode(errors='replace')}".strip()
+        error.msg = f"{error.msg} {error.read(10_000).decode(errors='replace')}".strip()
         raise
     raise (
         TimeoutError("timed out")

@@ -71,6 +71,9 @@ def _why_not(module: Any) -> str | None:
         return f"a {type(module).__name__}, not a dspy.Module"
     if not module.predictors():
         return "a module without a dspy.Predict in it: there is nothing to ask a model"
+    if not callable(getattr(module, "forward", None)):
+        own = ", ".join(name for name, made in vars(type(module)).items() if callable(made) and name[0] != "_")
+        return f"a {type(module).__name__} without the method forward (its own methods: {own or 'none'})"
     return None
 
 

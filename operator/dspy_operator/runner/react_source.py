@@ -90,7 +90,7 @@ def post(url: str, arguments: dict[str, Any], headers: dict[str, str], timeout: 
         with urllib.request.build_opener(NoRedirect).open(request, timeout=timeout) as response:
             answer = json.loads(response.read(1_000_000))
     except urllib.error.HTTPError as error:
-        error.msg = f"{error.msg} {error.read(500).decode(errors='replace')}".strip()
+        error.msg = f"{error.msg} {error.read(10_000).decode(errors='replace')}".strip()
         raise
     return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
 
