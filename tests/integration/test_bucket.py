@@ -25,6 +25,8 @@ from tests.integration.test_fetch import a_pods_spec, validated_by_the_runner
 from tests.integration.test_formats import as_json_lines
 from tests.integration.test_validate import findings, validated
 
+pytestmark = pytest.mark.measured
+
 BOOTSTRAP, EVALUATE = OPTIMIZERS["BootstrapFewShot"], OPTIMIZERS["Evaluate"]
 CONTENT = b'{"text": "a"}\n'
 FIELD = "spec.dataset.source"

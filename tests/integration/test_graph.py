@@ -18,7 +18,7 @@ from tests.integration.harness import SMALL, Workplace, intruder, workplace
 from tests.integration.search_server import Answer, passages, search_server
 from tests.integration.test_kill import THREADS, kill_at_ordinal
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.measured, pytest.mark.timeout(600)]
 
 SLICE = tuple(SMALL) if LONG else ("MIPROv2", "GEPA")
 

@@ -31,7 +31,7 @@ from tests.integration.react import react_case
 from tests.integration.test_kill import killed, until
 from tests.unit.written import program
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.measured, pytest.mark.timeout(600)]
 
 MODULE = "spec.program.single.module.react"
 TOOL = f"{MODULE}.tools[0].mcp"

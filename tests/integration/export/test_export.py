@@ -21,6 +21,8 @@ import yaml
 from tests.counting_server.server import CountingServer
 from tests.integration.harness import OPTIMIZERS, Case, Ended, Workplace, ended, start_cli, workplace
 
+pytestmark = pytest.mark.measured
+
 HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "golden"
 
