@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from dspy_operator.contract.runspec import Control, Endpoint, Paths, RunSpec
 from dspy_operator.runner.journal import Journal
 from dspy_operator.runner.ledger import Ledger
 from dspy_operator.runner.mcp import listed_tools
+from dspy_operator.runner.mcp_wire import McpError, ask_mcp, mcp_text
 from dspy_operator.runner.program import load_program
 from dspy_operator.runner.program_source import program_source
 from dspy_operator.runner.stop import RunStop
@@ -36,6 +39,7 @@ pytestmark = [pytest.mark.measured, pytest.mark.timeout(600)]
 MODULE = "spec.program.single.module.react"
 TOOL = f"{MODULE}.tools[0].mcp"
 THREADS = 4
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +122,40 @@ def test_a_killed_run_goes_on_with_the_tools_that_were_listed_and_is_replayed_wi
         assert answered.returncode == 0, answered.stderr
         assert json.loads(answered.stdout)["label"] in ("positive", "negative")
         assert len(things.calls) == calls + 1
+
+
+def test_the_example_is_valid_beside_its_server_and_the_model_reads_why_a_tool_failed(tmp_path: Path) -> None:
+    example, url = ROOT / "examples" / "stock-mcp", "http://127.0.0.1:8096/mcp"
+    server = subprocess.Popen([sys.executable, example / "server.py"], stderr=subprocess.DEVNULL)
+    try:
+        until_listening(8096)
+        files = [example, ROOT / "examples/stock-react/dataset.yaml", ROOT / "examples/sentiment/endpoint.yaml"]
+        command = [sys.executable, "-m", "dspy_operator.cli.main", "validate", *files, "-o", tmp_path]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        text = (tmp_path / "stock-mcp.baseline" / "revision" / "program.py").read_text("utf-8")
+        assert "how many pieces of an item are in stock" in text and "reorder" not in text
+
+        def said(item: str) -> str:
+            return mcp_text(ask_mcp(url, "tools/call", {"name": "stock", "arguments": {"item": item}}, {}, timeout=30))
+
+        assert said("Hinge") == "120"
+        with pytest.raises(McpError, match="no item 'hinges'; there are: hinge, bolt"):
+            said("hinges")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def until_listening(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody listens on {port}"
+            time.sleep(0.1)
 
 
 # --- which tools there are -------------------------------------------------------------------------------------------
