@@ -35,7 +35,7 @@ test-long: setup ## the acceptance counts in full: hundreds of kill points and f
 	@DSPY_OPERATOR_LONG=1 $(RUN)/python -m pytest tests/integration tests/fuzz tests/controlplane -q -n $(or $(WORKERS),auto)
 	$(RUN)/python -m tests.perf.gate_simulation
 
-demo: setup ## the main job for real: a cluster, the operator, a small model, a judged result; 21 minutes the first time, then 12 to 25
+demo: setup ## the main job for real: a cluster, the operator, a small model, a judged result; 18 minutes the first time, then 11 to 25
 	@$(RUN)/python -m e2e.demo $(ARGS)
 
 demo-local: setup ## a real small model, real text, a better prompt with proof; no cluster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def case_of(optimizer: str, **run: Any) -> Case:
     return Case(OPTIMIZERS[optimizer], concurrency=4, run=run)
 
 
+OF_VALIDATION = {"BootstrapFewShotWithRandomSearch", "MIPROv2", "GEPA", "InferRules", "Stages"}
+"""They score the validation rows; Evaluate scores all of dev, and its preflight asks the first of those."""
 FIRST = {"answersFrom": {"runs": ["first"]}}
 
 
@@ -43,11 +46,19 @@ def test_a_second_run_of_a_program_does_not_pay_for_its_baseline(tmp_path: Path,
         assert done.code == 0, done.stderr
         assert revision_files(place.run_folder) == whole.files()
         assert (done.result["gate"], done.result["scores"]) == (whole.result["gate"], whole.result["scores"])
-        # All that the first paid for is saved: the test rows of the baseline, and the row of the preflight.
+        # All that the first paid for is saved: the test rows of the baseline, and the row of the preflight where both ask the same.
+        shared = requested(place.run_folder.with_name("first")) & requested(whole.run_folder)
+        assert len(shared) == paid - (optimizer in OF_VALIDATION)
         assert place.server.counts()["requests"] - paid <= done.result["usage"]["calls"]
-        assert done.result["usage"]["calls"] <= whole.requests - paid + lost
+        assert done.result["usage"]["calls"] <= whole.requests - len(shared) + lost
         verified = place.verify()
         assert verified.code == 0, verified.stderr
+
+
+def requested(run_folder: Path) -> set[str]:
+    """Keys of the requests that a run sent."""
+    lines = (json.loads(line) for line in (run_folder / "journal.jsonl").read_bytes().splitlines())
+    return {line["key"] for line in lines if line["kind"] == "start"}
 
 
 def test_a_run_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
