@@ -130,7 +130,7 @@ def test_the_example_is_valid_beside_its_server_and_the_model_reads_why_a_tool_f
     try:
         until_listening(8096)
         files = [example, ROOT / "examples/stock-react/dataset.yaml", ROOT / "examples/sentiment/endpoint.yaml"]
-        command = [sys.executable, "-m", "dspy_operator.cli.main", "validate", *files, "-o", tmp_path]
+        command: list[str | Path] = [sys.executable, "-m", "dspy_operator.cli.main", "validate", *files, "-o", tmp_path]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         text = (tmp_path / "stock-mcp.baseline" / "revision" / "program.py").read_text("utf-8")
