@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from typing import Any
 import botocore.session
 
 from e2e.cluster import s3
+from tests.integration.listening import until_listening
 
 REGION = "eu-central-1"
 BUCKET = "tickets"
-_START_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -99,25 +98,13 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdout=log, stderr=log)
     server = S3Server(url, folder, owner, stranger, process)
     try:
-        _wait(port, process, folder / "server.log")
+        until_listening(port, process, folder / "server.log")
         server.client().create_bucket(Bucket=BUCKET)
         _add_user(server, stranger)
         yield server
     finally:
         process.kill()
         process.wait()
-
-
-def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise TimeoutError(f"the S3 server does not listen:\n{log.read_text()[-2000:]}") from None
-            time.sleep(0.05)
 
 
 def _add_user(server: S3Server, user: Credentials) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from dspy_operator.runner.program_source import program_source
 from dspy_operator.runner.stop import RunStop
 from dspy_operator.runner.tools import Tools
 from tests.integration.harness import SMALL, Case, Workplace, workplace
+from tests.integration.listening import until_listening
 from tests.integration.mcp_server import ThingsServer, things_server
 from tests.integration.react import react_case
 from tests.integration.test_kill import killed, until
@@ -126,9 +125,10 @@ def test_a_killed_run_goes_on_with_the_tools_that_were_listed_and_is_replayed_wi
 
 def test_the_example_is_valid_beside_its_server_and_the_model_reads_why_a_tool_failed(tmp_path: Path) -> None:
     example, url = ROOT / "examples" / "stock-mcp", "http://127.0.0.1:8096/mcp"
-    server = subprocess.Popen([sys.executable, example / "server.py"], stderr=subprocess.DEVNULL)
+    with (tmp_path / "server.log").open("wb") as log:
+        server = subprocess.Popen([sys.executable, example / "server.py"], stdout=log, stderr=log)
     try:
-        until_listening(8096)
+        until_listening(8096, server, tmp_path / "server.log")
         files = [example, ROOT / "examples/stock-react/dataset.yaml", ROOT / "examples/sentiment/endpoint.yaml"]
         command: list[str | Path] = [sys.executable, "-m", "dspy_operator.cli.main", "validate", *files, "-o", tmp_path]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -145,17 +145,6 @@ def test_the_example_is_valid_beside_its_server_and_the_model_reads_why_a_tool_f
     finally:
         server.kill()
         server.wait()
-
-
-def until_listening(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, f"nobody listens on {port}"
-            time.sleep(0.1)
 
 
 # --- which tools there are -------------------------------------------------------------------------------------------
