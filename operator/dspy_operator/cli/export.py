@@ -158,7 +158,8 @@ def _promptfoo(prompt: _Prompt) -> str:
         pieces = prompt.pieces(text) or [(False, "")]
         return " ~ ".join(part if hole else f'"{part.translate(_NUNJUCKS)}"' for hole, part in pieces)
 
-    messages = ", ".join(
+    # On lines of their own: promptfoo takes a text of one line for the pattern of file names first, for minutes.
+    messages = ",\n".join(
         f'{{"role": "{message["role"]}", "content": {{{{ ({nunjucks(message["content"])}) | dump }}}}}}'
         for message in prompt.predictor["messages"]
     )
@@ -167,17 +168,23 @@ def _promptfoo(prompt: _Prompt) -> str:
     return yaml.safe_dump(
         {
             "description": f"{prompt.revision.name}, {prompt.revision.digest}",
-            "prompts": [{"id": prompt.revision.name, "raw": f"[{messages}]"}],
+            "prompts": [{"id": prompt.revision.name, "raw": f"[\n{messages}\n]"}],
             "providers": [{"id": f"openai:chat:{prompt.model or 'MODEL'}", "config": config}],
             # As texts: promptfoo makes a test of each item of a list, and knows no null.
             "tests": [
-                {"vars": {name: rendered(value) for name, value in vector["inputs"].items()}} for vector in vectors
+                {"vars": {name: _as_it_is(rendered(value)) for name, value in vector["inputs"].items()}}
+                for vector in vectors
             ],
         },
         allow_unicode=True,
         sort_keys=False,
         width=10**6,
     )
+
+
+def _as_it_is(value: str) -> str:
+    """For promptfoo, which fills in what looks like a placeholder in a value, too."""
+    return re.sub(r"\{(?=[{%#])", '{{ "{" }}', value)
 
 
 _WRITERS: Mapping[Target, Callable[[_Prompt], str]] = {

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,60 +14,13 @@ import pytest
 import yaml
 
 from tests.counting_server.server import CountingServer
-from tests.integration.harness import OPTIMIZERS, Case, Ended, Workplace, ended, start_cli, workplace
+from tests.integration.export.exported import GOLDEN, export, messages_of, prompts_of
+from tests.integration.export.libraries import libraries
+from tests.integration.harness import Workplace, ended, start_cli
 
 pytestmark = pytest.mark.measured
 
 HERE = Path(__file__).parent
-GOLDEN = HERE.parent / "golden"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    """What a real run left: a revision with demonstrations."""
-    with workplace(tmp_path_factory.mktemp("export"), Case(OPTIMIZERS["BootstrapFewShot"], dev=12, test=6)) as place:
-        done = place.run()
-        assert done.code == 0, done.stderr
-    return place
-
-
-@pytest.fixture(scope="module", params=["chat", "json", "xml", "baml"])
-def hardest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Revisions with every type, braces, quotes and scripts that could be mistaken for something."""
-    folder = tmp_path_factory.mktemp("hardest")
-    for name in ("program.py", "program.json", "prompts.json"):
-        shutil.copy(GOLDEN / request.param / f"{name}.golden", folder / name)
-    return folder
-
-
-def export(revision: Path, target: str, file: Path) -> Ended:
-    return ended(start_cli("export", str(revision), "--to", target, "-o", str(file)), file.parent)
-
-
-def prompts_of(revision: Path) -> Mapping[str, Any]:
-    folder = revision if (revision / "prompts.json").exists() else revision / "revision"
-    document: dict[str, Any] = json.loads((folder / "prompts.json").read_bytes())
-    return document
-
-
-@functools.cache
-def libraries() -> Path:
-    """A folder with the libraries and nothing of ours; made once, and again when the requirements or Python change."""
-    requirements = HERE / "requirements.txt"
-    made_of = hashlib.sha256(f"{sys.version}\n{requirements.read_text('utf-8')}".encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("DSPY_OPERATOR_CACHE") or Path.home() / ".cache" / "dspy-operator")
-    folder = cache / "exports" / made_of
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        uv = shutil.which("uv") or str(cache / "uv" / "bin" / "uv")
-        with tempfile.TemporaryDirectory(dir=folder.parent) as making:
-            target = Path(making) / "made"
-            install = [uv, "pip", "install", "--python", sys.executable, "--target", str(target), "--compile-bytecode"]
-            # Elsewhere than here, where pyproject.toml leaves out what DSPy wants and we do not.
-            subprocess.run([*install, "--requirements", str(requirements)], check=True, cwd=making)
-            with contextlib.suppress(OSError):  # another worker was faster
-                target.rename(folder)
-    return folder
 
 
 def read_with(library: str, file: Path, revision: Path, *more: str) -> list[Any]:
@@ -85,17 +33,11 @@ def read_with(library: str, file: Path, revision: Path, *more: str) -> list[Any]
         text=True,
         check=False,
         cwd=file.parent,
-        env={**os.environ, "PYTHONPATH": str(libraries())},
+        env={**os.environ, "PYTHONPATH": str(libraries(HERE / "requirements.txt"))},
     )
     assert done.returncode == 0, done.stderr
     found: list[Any] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def messages_of(revision: Path) -> list[Any]:
-    vectors = prompts_of(revision)["vectors"]
-    assert vectors
-    return [vector["messages"] for vector in vectors]
 
 
 def test_python_needs_nothing_and_checks_itself(place: Workplace, hardest: Path, tmp_path: Path) -> None:
@@ -159,7 +101,7 @@ def test_mlflow_formats_what_dspy_sends_and_what_it_cannot_hold_is_refused(
 
 
 def test_promptfoo_has_the_prompt_the_provider_and_a_test_for_each_vector(place: Workplace, tmp_path: Path) -> None:
-    """promptfoo itself (1.9 GB, Node 22) is not part of the suite; that it makes these messages was seen by hand."""
+    """What promptfoo makes of it: test_promptfoo.py, a part of `make test-long`."""
     assert export(place.run_folder, "promptfoo", tmp_path / "promptfooconfig.yaml").code == 0
     config = yaml.safe_load((tmp_path / "promptfooconfig.yaml").read_bytes())
     prompts = prompts_of(place.run_folder)
