@@ -9,6 +9,9 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy import lm15
+from dspy._vendor.lm15.types import AudioPart
+from dspy.clients.engines.lm15_engine import LM15Engine
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError, LMError
 
@@ -380,3 +383,12 @@ def test_two_identical_runs_send_the_same_requests() -> None:
 def _asked(student: Any, *, times: int) -> None:
     for _ in range(times):
         student(text="a text that no script knows")
+
+
+def test_the_native_client_sends_no_audio_yet() -> None:
+    """When it does, runner/audio.py and the litellm of program.py go."""
+    config = lm15.RouterConfig(api_keys={"openai-chat": "none"}, env={})
+    parts = (AudioPart(data="UklGRg==", media_type="audio/wav"),)
+    request = lm15.Request(model="openai/m", messages=(lm15.Message(role="user", parts=parts),))
+    with pytest.raises(lm15.UnsupportedFeatureError, match="audio part"):
+        LM15Engine(config).plan(request)

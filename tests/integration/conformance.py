@@ -19,7 +19,9 @@ def messages(templates, fields, values):
         for item in values[name]["messages"]
         for message in messages(spec["turn"], spec["fields"], item)
     ]
-    texts = {s["placeholder"]: render(s["render"], values.get(n), n) for n, s in fields.items() if "placeholder" in s}
+    texts = {
+        s["placeholder"]: render(s["render"], values.get(n), n) for n, s in fields.items() if "placeholder" in s
+    } | {s["formatPlaceholder"]: re.split("[/;]", values[n])[1] for n, s in fields.items() if "formatPlaceholder" in s}
     *before, last = json.loads(
         re.sub(
             "|".join(map(re.escape, texts)) or "(?!)",
@@ -37,7 +39,13 @@ def render(rule, value, name):
         return f"<{name}>\n{value}\n</{name}>"
     text = json.dumps(value, ensure_ascii=False, indent=2 if rule in ("jsonInside", "jsonIndented") else None)
     text = text.replace("\n", "\n  ") if rule == "jsonInside" else text
-    return text if rule == "jsonInside" or isinstance(value, (list, dict)) else str(value)
+    return (
+        text
+        if rule == "jsonInside" or isinstance(value, (list, dict))
+        else str(value).partition(",")[2]
+        if rule == "audio"
+        else str(value)
+    )
 
 
 def escaped(value):

@@ -98,7 +98,7 @@ def test_what_xml_would_read_as_something_else_is_refused(
     assert read != value
 
 
-@pytest.mark.parametrize("type_", ["Image", "History"])
+@pytest.mark.parametrize("type_", ["Image", "Audio", "History"])
 def test_baml_takes_no_input_that_it_writes_in_two_ways(type_: str) -> None:
     assert problems(XML, a_program("str", input_type=type_)) == []
     (problem,) = problems(BAML, a_program("str", input_type=type_))

@@ -70,23 +70,6 @@ def test_nothing_is_told_twice_and_each_line_of_the_list_is_of_a_field_that_ther
     assert set(ids) <= known
 
 
-@pytest.mark.parametrize(
-    ("type_", "want"),
-    [
-        pytest.param("Audio", True, id="alone"),
-        pytest.param("list[Audio | str]", True, id="inside of a list"),
-        pytest.param('Literal["Audio", "x"]', False, id="a text"),
-        pytest.param('Literal["it\'s", \'an "Audio"\', "\\"Audio"]', False, id="a text with quotes in it"),
-        pytest.param('dict[str, Literal["a"] | Audio]', True, id="behind a text"),
-        pytest.param("Audios | MyAudio", False, id="part of a word"),
-        pytest.param("str", False, id="a plain type"),
-    ],
-)
-def test_a_type_that_is_not_supported_yet_is_found_outside_of_quotes(type_: str, want: bool) -> None:
-    (entry,) = (entry for entry in NOT_YET if entry.words)
-    assert (entry.refusal(type_) is not None) == want
-
-
 def test_the_description_of_a_field_says_what_of_it_is_not_supported_yet() -> None:
     told = KINDS["OptimizationRun"].model_json_schema(by_alias=True)["$defs"]
     assert told["OptimizationRunSpec"]["properties"]["ttlAfterFinished"]["description"].endswith(" Not supported yet.")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import io
 import json
+import wave
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +18,13 @@ from dspy_operator.contract.documents import Estimate
 from dspy_operator.contract.reserve import judgement_calls
 from dspy_operator.contract.resolve import Surroundings, resolve
 from dspy_operator.contract.runspec import Paths
-from dspy_operator.runner.estimate import ANSWER_TOKENS, IMAGE_TOKENS, estimate
+from dspy_operator.runner.estimate import (
+    ANSWER_TOKENS,
+    AUDIO_TOKENS_PER_SECOND,
+    IMAGE_TOKENS,
+    MP3_BYTES_PER_SECOND,
+    estimate,
+)
 from dspy_operator.runner.prepare import prepare
 from tests.unit.written import endpoint, program, run
 
@@ -88,6 +98,30 @@ def test_an_image_counts_as_one_whatever_its_letters(tmp_path: Path) -> None:
     text = looking_at(lambda number: f"{number}", "str")
     assert looking_at(by_value) == images
     assert images.tokens - text.tokens == pytest.approx(IMAGE_TOKENS * images.calls, rel=0.1)
+
+
+def a_wav(seconds: int, number: int) -> str:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes([number]) * 16_000 * seconds)
+    return f"data:audio/wav;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def test_a_sound_counts_by_its_seconds(tmp_path: Path) -> None:
+    def hearing(sound: Callable[[int], str]) -> Estimate:
+        inputs: dict[str, Any] = {"program.single.signature.inputs": [{"name": "ticket", "type": "Audio"}]}
+        return estimated(tmp_path, {"type": "Evaluate"}, ticket=sound, **inputs)
+
+    def mp3(number: int) -> str:
+        data = bytes([number]) * 10 * MP3_BYTES_PER_SECOND
+        return f"data:audio/mp3;base64,{base64.b64encode(data).decode()}"
+
+    short, long = (hearing(functools.partial(a_wav, seconds)) for seconds in (10, 60))
+    assert long.tokens - short.tokens == pytest.approx(50 * AUDIO_TOKENS_PER_SECOND * long.calls, rel=0.02)
+    assert hearing(mp3).tokens == pytest.approx(short.tokens, rel=0.02)
 
 
 def test_demonstrations_make_prompts_longer(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_type_names_another_wherever_it_is_written() -> None:
         pytest.param(
             {"Line": a_type(sku="str", day="list[Day]")},
             'spec.types.Line.fields[1].type: unknown type "Day" at 5; allowed: str, int, float, bool, Literal["a", "b"], '
-            "list[T], dict[str, T], Optional[T], A | B, date, datetime, Image, History, Line",
+            "list[T], dict[str, T], Optional[T], A | B, date, datetime, Image, Audio, History, Line",
             id="an unknown name",
         ),
         pytest.param(
@@ -130,6 +130,12 @@ def test_what_is_wrong_with_a_named_type_is_told_once_with_its_path(types: dict[
             {"photo": "Image"},
             f'{SIGNATURE}.outputs[0].type: "Image" at 0 is for inputs only: no model answers with one',
             id="an image as an answer",
+        ),
+        pytest.param(
+            {"text": "str"},
+            {"voice": "Audio"},
+            f'{SIGNATURE}.outputs[0].type: "Audio" at 0 is for inputs only: no model answers with one',
+            id="a sound as an answer",
         ),
         pytest.param(
             {"text": "str"},

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -262,6 +263,10 @@ TYPES = {
         "LabelType": [{"name": "a", "type": "bool"}],
     }.items()
 }
+HEARD = a_program(
+    a_field("label", LABELS),
+    inputs=(a_field("voice", "Audio", "what the caller says"), a_field("chat", "History"), a_field("text", "str")),
+)
 RICH = a_program(
     a_field("order", "Order", "what was ordered"),
     a_field("days", "list[date | MyTriageSignature]"),
@@ -293,6 +298,18 @@ def test_named_types_become_models_that_read_as_a_person_writes_them(tmp_path: P
     properties = order.model_json_schema()["$defs"]["Line"]["properties"]
     assert list(properties) == [field.name for field in TYPES["Line"].fields]
     assert properties["sku"]["description"] == 'the "number"'
+
+
+def test_a_program_that_hears_reads_as_a_person_writes_it_and_says_what_it_needs(tmp_path: Path) -> None:
+    assert check_program(HEARD) == []
+    source = program_source("calls", HEARD, None, None)
+    assert ruff("format", source=source) == source
+    assert ruff("check", "--select", "E,F,I,B,UP", "--ignore", "E501", source=source).strip() == "All checks passed!"
+    assert source.startswith('"""PromptProgram calls: plain DSPy (it needs litellm, too), written by dspy-operator.')
+    typed = sys.modules[load_program(source, tmp_path).module.__module__].typed
+    voice = "data:audio/wav;base64,UklGRg=="
+    made = typed({"voice": voice, "chat": {"messages": [{"voice": voice}]}, "text": "x"})
+    assert [made["voice"], made["chat"].messages[0]["voice"], made["text"]] == [dspy.Audio(voice)] * 2 + ["x"]
 
 
 def test_the_file_needs_dspy_and_the_standard_library_alone() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from dspy_operator.api.signature_types import (
+    Audio,
     Choice,
     DictOf,
     History,
@@ -46,6 +47,8 @@ _ORDER = Object(
 )
 OBJECTS = {"Line": _LINE, "Order": _ORDER}
 LINE = {"sku": "a", "count": 1, "price": None}
+A_SOUND = "must be a data URI as data:audio/wav;base64,... or data:audio/mp3;base64,..."
+WAV = "data:audio/wav;base64,UklGRg=="
 AN_IMAGE = "must be the URL of an image (https://..., data:image/png;base64,...)"
 ORDER = {"lines": [LINE], "day": "2026-11-26", "at": "2026-11-26T10:00:00Z"}
 
@@ -105,9 +108,6 @@ def test_1_and_true_are_two_choices_although_python_calls_them_equal() -> None:
             id="an unknown type",
         ),
         pytest.param("dspy.Image", 0, 'unknown type "dspy.Image" at 0; allowed: str', id="a dotted name"),
-        pytest.param(
-            "Audio", 0, 'type "Audio" at 0 is not supported yet; allowed: str', id="a type of a later release"
-        ),
         pytest.param(
             "Image | str", 0, '"Image" at 0 stands alone: write type: Image, nothing beside it', id="an image or a text"
         ),
@@ -204,6 +204,9 @@ def test_a_text_outside_the_grammar_is_refused_with_its_position(
         pytest.param("str | date", "2026-11-26", "2026-11-26", id="a date beside a text"),
         pytest.param("Image", "https://example.com/a.png?b=c", "https://example.com/a.png?b=c", id="an image by URL"),
         pytest.param("Image", "data:image/png;base64,iVBORw0=", "data:image/png;base64,iVBORw0=", id="an image itself"),
+        pytest.param("Audio", WAV, WAV, id="a sound"),
+        pytest.param("Audio", WAV.replace("wav", "x-wav"), WAV, id="a sound under another name"),
+        pytest.param("Audio", WAV.replace("wav", "mpeg"), WAV.replace("wav", "mp3"), id="MP3 by its usual name"),
         pytest.param("Order", ORDER, ORDER, id="an object in an object"),
         pytest.param(
             "Line", {"price": 2, "sku": "a", "count": 1.0}, {"sku": "a", "count": 1, "price": 2.0}, id="fields"
@@ -270,6 +273,21 @@ def test_a_value_is_taken_as_its_type(type_text: str, value: object, want: objec
             "data:image/png;base64,***",
             'must be a data URI in base64 (Only base64 data is allowed), found "data:image/png;base64,***"',
             id="no base64",
+        ),
+        pytest.param(
+            "Audio",
+            "https://example.com/a.wav",
+            f'{A_SOUND}, found "https://example.com/a.wav"',
+            id="no URL of a sound: nobody would fetch it",
+        ),
+        pytest.param("Audio", WAV.replace("wav", "ogg"), f'{A_SOUND}, found "{WAV.replace("wav", "ogg")}"', id="Ogg"),
+        pytest.param("Audio", "data:audio/wav;base64,", f'{A_SOUND}, found "data:audio/wav;base64,"', id="no sound"),
+        pytest.param("Audio", 5, f"{A_SOUND}, found 5", id="a number is no sound"),
+        pytest.param(
+            "Audio",
+            "data:audio/wav;base64,***",
+            'must be a data URI in base64 (Only base64 data is allowed), found "data:audio/wav;base64,***"',
+            id="no base64 of a sound",
         ),
         pytest.param("Line", "a", 'must be an object with sku, count, price, found "a"', id="a text is no object"),
         pytest.param("Line", {"sku": "a"}, "count: is missing (an object holds sku, count, price)", id="a field less"),
@@ -387,10 +405,10 @@ def _types(depth: int = 3) -> st.SearchStrategy[TypeExpr]:
     return leaves | inner.map(ListOf) | inner.map(DictOf) | unions
 
 
-MEANINGS: dict[str, object] = {name: type(name, (), {}) for name in (*OBJECTS, "Image", "History")}
+MEANINGS: dict[str, object] = {name: type(name, (), {}) for name in (*OBJECTS, "Image", "Audio", "History")}
 
 
-@given(_types() | st.sampled_from([Image(), History()]))
+@given(_types() | st.sampled_from([Image(), Audio(), History()]))
 @settings(max_examples=300, deadline=None)
 def test_what_a_type_renders_to_parses_to_the_same_type(type_: TypeExpr) -> None:
     assert parse_type(type_.render(), OBJECTS) == type_

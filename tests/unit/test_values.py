@@ -22,6 +22,7 @@ class Line(BaseModel):
 
 class Chat(dspy.Signature):  # type: ignore[misc]
     photo: dspy.Image = dspy.InputField()
+    voice: dspy.Audio = dspy.InputField()
     chat: dspy.History = dspy.InputField()
     day: datetime.date = dspy.InputField()
     answer: Line = dspy.OutputField()
@@ -29,7 +30,17 @@ class Chat(dspy.Signature):  # type: ignore[misc]
 
 ROW: dict[str, Any] = {
     "photo": PIXEL,
-    "chat": {"messages": [{"photo": "https://a/b.png", "day": "2026-01-01", "answer": {"sku": "a", "day": None}}]},
+    "voice": "data:audio/mp3;base64,SUQz",
+    "chat": {
+        "messages": [
+            {
+                "photo": "https://a/b.png",
+                "voice": "data:audio/wav;base64,UklGRg==",
+                "day": "2026-01-01",
+                "answer": {"sku": "a", "day": None},
+            }
+        ]
+    },
     "day": "2026-11-26",
 }
 
@@ -37,7 +48,9 @@ ROW: dict[str, Any] = {
 def test_a_row_comes_back_as_it_was() -> None:
     typed = for_dspy(Chat.input_fields, ROW)
     assert isinstance(typed["photo"], dspy.Image)
+    assert isinstance(typed["voice"], dspy.Audio)
     assert isinstance(typed["chat"].messages[0]["photo"], dspy.Image)
+    assert isinstance(typed["chat"].messages[0]["voice"], dspy.Audio)
     assert plain(typed) == ROW
     assert row_digest(plain_fields(dspy.Example(**typed))) == row_digest(ROW)
 

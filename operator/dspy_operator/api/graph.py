@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from dspy_operator.api.objects import Problem
 from dspy_operator.api.program import GraphNode, GraphProgram, SignatureField
 from dspy_operator.api.signature_types import (
+    MEDIA,
     Choice,
     DictOf,
     History,
-    Image,
     ListOf,
     Object,
     OneOf,
@@ -142,8 +142,8 @@ class _Reader:
                     at, '"History" at 0 is for a program of type Single: its turns hold the fields of one signature'
                 )
                 type_ = None
-            elif outputs and isinstance(type_, Image):
-                self._say(at, '"Image" at 0 is for inputs only: no model answers with one')
+            elif outputs and isinstance(type_, MEDIA):
+                self._say(at, f'"{type_.render()}" at 0 is for inputs only: no model answers with one')
                 type_ = None
             yield field.name, type_
 

@@ -9,9 +9,9 @@ from dspy_operator.api.graph import Graph, understood
 from dspy_operator.api.objects import Problem
 from dspy_operator.api.program import ObjectType, Program, SignatureField
 from dspy_operator.api.signature_types import (
+    MEDIA,
     DictOf,
     History,
-    Image,
     ListOf,
     Member,
     Object,
@@ -106,7 +106,7 @@ def _fields(
         except TypeSyntaxError as error:
             problems.append(Problem(path, error.message))
             continue
-        if side[-1] != "inputs" and isinstance(type_, (Image, History)):
+        if side[-1] != "inputs" and isinstance(type_, (*MEDIA, History)):
             problems.append(Problem(path, f'"{type_.render()}" at 0 is for inputs only: no model answers with one'))
             continue
         yield field.name, type_
@@ -125,7 +125,7 @@ def _objects(types: Mapping[str, ObjectType]) -> tuple[dict[str, Object], list[P
             except TypeSyntaxError as error:
                 problems.append(Problem((*path, "type"), error.message))
                 continue
-            if isinstance(type_, (Image, History)):
+            if isinstance(type_, (*MEDIA, History)):
                 message = f'"{type_.render()}" at 0 is for the inputs of a signature only'
                 problems.append(Problem((*path, "type"), message))
             for bound in ("minimum", "maximum"):

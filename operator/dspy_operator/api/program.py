@@ -49,7 +49,7 @@ class SignatureField(ApiModel):
     type: str = spec_field(
         INPUT,
         'Type of the field in our closed grammar: str, int, float, bool, date, datetime, Literal["a", "b"], list[T], dict[str, T], '
-        "Optional[T], A | B, a name of spec.types; for an input also Image (a URL) or History (earlier messages), which stand alone.",
+        "Optional[T], A | B, a name of spec.types; for an input also Image (a URL), Audio (a data URI) or History (earlier messages), which stand alone.",
         min_length=1,
         max_length=2048,
     )
@@ -633,7 +633,7 @@ class TypeField(ApiModel):
     name: FieldName = spec_field(INPUT, "Name of the field; a snake_case Python identifier.")
     type: Annotated[str, Field(min_length=1, max_length=2048)] = spec_field(
         INPUT,
-        "Type of the field in the grammar of signatures, without Image and History. It may name another type of spec.types, never its own.",
+        "Type of the field in the grammar of signatures, without Image, Audio and History. It may name another type of spec.types, never its own.",
     )
     description: Annotated[str, Field(min_length=1, max_length=4096)] | None = spec_field(
         INPUT, "What the field holds; the model reads it. Unset means that it reads the name alone.", default=None

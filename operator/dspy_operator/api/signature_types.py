@@ -5,12 +5,12 @@
              | "Literal" "[" value ("," value)* "]"          values: all strings, all whole numbers, or all True/False
              | "list" "[" union "]" | "dict" "[" "str" "," union "]" | "Optional" "[" union "]"
              | name                                          of an object type in spec.types
-    whole   := union | "Image" | "History"                   the two stand alone, for inputs
+    whole   := union | "Image" | "Audio" | "History"         the three stand alone, for inputs
 
 A parsed type renders to one canonical text, which Python reads as the type where those names mean something.
 
 Values are JSON wherever we keep them: a date is its ISO 8601 text, an object a mapping in the order of its fields, an
-image its URL. So rows, digests, journals and reports hold nothing that only Python knows.
+image its URL, a sound its data URI. So rows, digests, journals and reports hold nothing that only Python knows.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ MAX_DEPTH = 5
 
 _SCALARS = ("str", "int", "float", "bool")
 _MOMENTS = ("date", "datetime")
-_ALONE = ("Image", "History")
-_ALLOWED = 'str, int, float, bool, Literal["a", "b"], list[T], dict[str, T], Optional[T], A | B, date, datetime, Image, History'
-_LATER = ("Audio",)
+_ALLOWED = 'str, int, float, bool, Literal["a", "b"], list[T], dict[str, T], Optional[T], A | B, date, datetime, Image, Audio, History'
 Names = Mapping[str, str]
 Meanings = Mapping[str, object]
 _AS_WRITTEN: Names = MappingProxyType({})
@@ -63,7 +61,7 @@ class Scalar:
         return self.name
 
     def to_python(self, meanings: Meanings = _NOTHING) -> object:
-        """The Python type; `meanings` are those of Image, History and named types (KeyError where one is missing)."""
+        """The Python type; `meanings` are those of Image, Audio, History and named types (KeyError where one is missing)."""
         return {"str": str, "int": int, "float": float, "bool": bool}[self.name]
 
     def coerce(self, value: object) -> Any:
@@ -111,7 +109,7 @@ class Choice:
         return [python_string(value) if isinstance(value, str) else repr(value) for value in self.values]
 
     def to_python(self, meanings: Meanings = _NOTHING) -> object:
-        """The Python type; `meanings` are those of Image, History and named types (KeyError where one is missing)."""
+        """The Python type; `meanings` are those of Image, Audio, History and named types (KeyError where one is missing)."""
         return Literal[self.values]
 
     def coerce(self, value: object) -> Any:
@@ -141,7 +139,7 @@ class ListOf:
         return f"list[{self.item.render(spelled)}]"
 
     def to_python(self, meanings: Meanings = _NOTHING) -> object:
-        """The Python type; `meanings` are those of Image, History and named types (KeyError where one is missing)."""
+        """The Python type; `meanings` are those of Image, Audio, History and named types (KeyError where one is missing)."""
         return list.__class_getitem__(self.item.to_python(meanings))
 
     def coerce(self, value: object) -> Any:
@@ -166,7 +164,7 @@ class DictOf:
         return f"dict[str, {self.value.render(spelled)}]"
 
     def to_python(self, meanings: Meanings = _NOTHING) -> object:
-        """The Python type; `meanings` are those of Image, History and named types (KeyError where one is missing)."""
+        """The Python type; `meanings` are those of Image, Audio, History and named types (KeyError where one is missing)."""
         return dict.__class_getitem__((str, self.value.to_python(meanings)))
 
     def coerce(self, value: object) -> Any:
@@ -282,10 +280,7 @@ class Image:
             head, _, data = value.partition(",")
             if not data or not _DATA_URI.fullmatch(head):
                 raise _wrong("must be a data URI of an image as data:image/png;base64,...", value)
-            try:
-                base64.b64decode(data, validate=True)
-            except (ValueError, binascii.Error) as error:
-                raise _wrong(f"must be a data URI in base64 ({error})", value) from None
+            _check_base64(data, value)
             return value
         if isinstance(value, str) and _URL.fullmatch(value) and _has_host(value):
             return value
@@ -295,6 +290,48 @@ class Image:
 _DATA_URI = re.compile(r"data:image/[A-Za-z0-9.+-]+;base64")
 # No < and >: DSPy marks images in a text by <<...>>.
 _URL = re.compile(r"(https?|gs)://[^\s<>\"]+")
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Audio (dspy.Audio): what a model listens to. For inputs."""
+
+    def render(self, spelled: Names = _AS_WRITTEN) -> str:
+        """The canonical text; `spelled` says how names are written instead (`{"Audio": "dspy.Audio"}`)."""
+        return spelled.get("Audio", "Audio")
+
+    def to_python(self, meanings: Meanings = _NOTHING) -> object:
+        """What `meanings` says."""
+        return meanings["Audio"]
+
+    def coerce(self, value: object) -> Any:
+        """The data URI: `audio/wav` or `audio/mp3`, which other names of the two become. Chat Completions takes no others, and no URL.
+
+        Raises:
+            ValueError: saying what is expected and what was found.
+        """
+        head, _, data = value.partition(",") if isinstance(value, str) else ("", "", "")
+        format_ = _AUDIO_FORMATS.get(head)
+        if not data or format_ is None:
+            raise _wrong("must be a data URI as data:audio/wav;base64,... or data:audio/mp3;base64,...", value)
+        _check_base64(data, value)
+        return f"data:audio/{format_};base64,{data}"
+
+
+MEDIA = (Image, Audio)
+"""What is no text, and becomes a part of a message of its own."""
+_AUDIO_FORMATS = {
+    f"data:audio/{name};base64": format_
+    for format_, names in {"wav": ("wav", "x-wav", "wave", "vnd.wave"), "mp3": ("mp3", "mpeg", "x-mp3")}.items()
+    for name in names
+}
+
+
+def _check_base64(data: str, value: object) -> None:
+    try:
+        base64.b64decode(data, validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise _wrong(f"must be a data URI in base64 ({error})", value) from None
 
 
 def _has_host(url: str) -> bool:
@@ -391,7 +428,8 @@ class Object:
         return _coerced_fields({member.name: member for member in self.members}, value)
 
 
-TypeExpr = Scalar | Choice | ListOf | DictOf | OneOf | Moment | Image | History | Object
+_ALONE: Mapping[str, TypeExpr] = MappingProxyType({"Image": Image(), "Audio": Audio(), "History": History()})
+TypeExpr = Scalar | Choice | ListOf | DictOf | OneOf | Moment | Image | Audio | History | Object
 
 
 def comparable(type_: TypeExpr, value: object) -> object:
@@ -568,8 +606,6 @@ class _Parser:
             return self._alone(name)
         if name.value in self._objects:
             return self._objects[name.value]
-        if name.value in _LATER:
-            self._fail(name, f'type "{name.value}" at {name.position} is not supported yet; allowed: {_ALLOWED}')
         if name.value not in ("Literal", "list", "dict", "Optional"):
             named = "".join(f", {each}" for each in self._objects)
             self._fail(name, f"unknown type {_shown(name.value)} at {name.position}; allowed: {_ALLOWED}{named}")
@@ -594,7 +630,7 @@ class _Parser:
             self._fail(
                 name, f'"{name.value}" at {name.position} stands alone: write type: {name.value}, nothing beside it'
             )
-        return Image() if name.value == "Image" else History()
+        return _ALONE[name.value]
 
     def _inside(self, name: str, depth: int) -> TypeExpr:
         match name:

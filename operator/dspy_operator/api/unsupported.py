@@ -7,7 +7,6 @@ removes its line; the rule, the refusal of local mode and the note in the field'
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,8 +29,6 @@ class NotYet:
     """What it is called in the refusal; values are put behind it."""
     values: tuple[str, ...] = ()
     """Values that are refused; none: the field itself."""
-    words: tuple[str, ...] = ()
-    """Names that a type of a signature must not have outside of quotes, in place of values."""
 
     @property
     def id(self) -> str:
@@ -41,7 +38,7 @@ class NotYet:
     @property
     def note(self) -> str:
         """What the field's description says about it."""
-        listed = ", ".join(self.values or self.words)
+        listed = ", ".join(self.values)
         return f"Not supported yet: {listed}." if listed else "Not supported yet."
 
     def rule(self) -> Rule:
@@ -49,9 +46,7 @@ class NotYet:
         if self.field is None:
             return Rule(id=self.id, cel="false", message=PREFIX + self.what, reason="FieldValueForbidden")
         found = f"self.{self.field}"
-        if self.words:
-            cel, message = f"!{found}.matches({quoted(self._pattern)})", f"{self.what} {', '.join(self.words)}"
-        elif self.values:
+        if self.values:
             cel = f"!has({found}) || !({found} in [{', '.join(map(quoted, self.values))}])"
             return Rule(
                 id=self.id,
@@ -61,30 +56,23 @@ class NotYet:
                 field=f".{self.field}",
                 reason="FieldValueForbidden",
             )
-        else:
-            cel, message = f"!has({found})", self.what
-        return Rule(id=self.id, cel=cel, message=PREFIX + message, field=f".{self.field}", reason="FieldValueForbidden")
+        return Rule(
+            id=self.id,
+            cel=f"!has({found})",
+            message=PREFIX + self.what,
+            field=f".{self.field}",
+            reason="FieldValueForbidden",
+        )
 
     def refusal(self, value: object) -> str | None:
         """For local mode: what is said of the field's value, None where it is taken."""
-        if self.words:
-            found = isinstance(value, str) and re.search(self._pattern, value)
-            return f"{PREFIX}{self.what} {', '.join(self.words)}" if found else None
         if self.values:
             return f"{PREFIX}{self.what} {value}" if value in self.values else None
         return None if value is None else PREFIX + self.what
 
-    @property
-    def _pattern(self) -> str:
-        # RE2 and Python read it alike. A text in quotes is skipped whole: Literal["date"] names no date.
-        skipped = r"""(?:[^"']|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')*"""
-        return rf"^{skipped}\b(?:{'|'.join(self.words)})\b"
-
 
 NOT_YET: tuple[NotYet, ...] = (
     # PromptProgram
-    # DSPy's native client: "has no slot on the Chat Completions wire (text and image_url only)"; litellm is not in the image.
-    NotYet("SignatureField", "type", "type", words=("Audio",)),
     NotYet("EndpointRef", "apiKeySecret", "a local key for an endpoint of another namespace"),
     # OptimizationRun
     NotYet("OptimizationRunSpec", "ttlAfterFinished", "ttlAfterFinished"),

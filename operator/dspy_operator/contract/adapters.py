@@ -12,7 +12,7 @@ from typing import Literal
 from dspy_operator.api.object_types import ProgramTypes, program_types
 from dspy_operator.api.program import Program
 from dspy_operator.api.promptprogram import Adapter
-from dspy_operator.api.signature_types import DictOf, History, Image, ListOf, Object, OneOf, TypeExpr
+from dspy_operator.api.signature_types import MEDIA, DictOf, History, ListOf, Object, OneOf, TypeExpr
 from dspy_operator.contract.calls import row_calls
 from dspy_operator.contract.runspec import ProgramPart, RunSpec
 
@@ -69,7 +69,7 @@ def _kind(part: ProgramPart, *, constrained: bool) -> str:
     if not any(map(_has_object, _answers(part.program, known))):
         return "JSON" if constrained else "Chat"
     every = (type_ for fields in (known.fields, *graph.values()) for type_ in fields.values())
-    return "JSON" if any(isinstance(type_, (Image, History)) for type_ in every) else "BAML"
+    return "JSON" if any(isinstance(type_, (*MEDIA, History)) for type_ in every) else "BAML"
 
 
 def _answers(program: Program, known: ProgramTypes) -> Iterator[TypeExpr]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dspy_operator.api.promptprogram import Adapter
-from dspy_operator.api.signature_types import Choice, DictOf, History, Image, ListOf, Object, OneOf, TypeExpr
+from dspy_operator.api.signature_types import MEDIA, Choice, DictOf, History, ListOf, Object, OneOf, TypeExpr
 
 CLASSES = frozenset({"BAMLAdapter", "PlainBAMLAdapter", "PlainJSONAdapter", "SchemaBAMLAdapter", "SchemaJSONAdapter"})
 """Names that program.py may have for an adapter's class."""
@@ -51,7 +51,7 @@ def not_for(adapter: Adapter, type_: TypeExpr, *, is_output: bool) -> str | None
     """Why the adapter cannot be used with a field of the type; None where it can."""
     if adapter.type == "XML" and is_output:
         return _unreadable_in_xml(type_)
-    if adapter.type == "BAML" and isinstance(type_, (Image, History)):
+    if adapter.type == "BAML" and isinstance(type_, (*MEDIA, History)):
         # BAMLAdapter dumps what is a pydantic model; out of program.json they are none, and a demonstration reads otherwise.
         name = type_.render()
         return f"adapter BAML writes {name} in another way before and after a revision is saved; adapter Chat, JSON or XML does not"

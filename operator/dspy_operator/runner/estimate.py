@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import wave
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -24,6 +27,10 @@ CHARACTERS_PER_TOKEN = 4
 """English text in common tokenizers; an estimate is good within a factor of 2, usage is what counts."""
 IMAGE_TOKENS = 1000
 """Of an image, whatever its size: models that see count from under a hundred to some thousands."""
+AUDIO_TOKENS_PER_SECOND = 20
+"""Of a sound: models that hear count 10 to 32 a second."""
+MP3_BYTES_PER_SECOND = 16_000
+"""Of 128 kbit/s; a WAV file says it itself."""
 JUDGE_CHARACTERS = 500
 """What a judge is told besides the rubric and the row."""
 ANSWER_TOKENS = 64
@@ -96,7 +103,20 @@ def judge_tokens(spec: RunSpec, prepared: Prepared) -> int:
 def _characters(content: str | list[dict[str, Any]]) -> int:
     if isinstance(content, str):
         return len(content)
-    return sum(len(part["text"]) if "text" in part else IMAGE_TOKENS * CHARACTERS_PER_TOKEN for part in content)
+    return sum(len(part["text"]) if "text" in part else _tokens(part) * CHARACTERS_PER_TOKEN for part in content)
+
+
+def _tokens(part: dict[str, Any]) -> int:
+    """Of an image or a sound."""
+    if part["type"] != "input_audio":
+        return IMAGE_TOKENS
+    sound = part["input_audio"]
+    data: str = sound["data"]
+    rate = MP3_BYTES_PER_SECOND
+    if sound["format"] == "wav":
+        with suppress(wave.Error, EOFError, ValueError), wave.open(io.BytesIO(base64.b64decode(data))) as opened:
+            rate = opened.getframerate() * opened.getnchannels() * opened.getsampwidth()
+    return AUDIO_TOKENS_PER_SECOND * (len(data) * 3 // 4) // rate
 
 
 def prompt_tokens(spec: RunSpec, prepared: Prepared) -> int:

@@ -160,7 +160,7 @@ def sample(type_: TypeExpr, name: str) -> Any:
     """A value of a type, as JSON; the same each time. Of a list two items.
 
     Args:
-        type_: without Image and History, which no model answers with.
+        type_: without Image, Audio and History, which no model answers with.
         name: of the field, for texts.
     """
     match type_:

@@ -30,7 +30,7 @@ from dspy.utils.exceptions import LMError
 
 from dspy_operator.contract.exits import Reason
 from dspy_operator.contract.runspec import Control, Endpoint, Usage
-from dspy_operator.runner import attempts
+from dspy_operator.runner import attempts, audio
 from dspy_operator.runner.breaker import Breaker, KeyTroubles, Trouble, backoff_seconds, monotonic
 from dspy_operator.runner.difference import nearest_difference
 from dspy_operator.runner.journal import Journal, mark_key
@@ -749,7 +749,7 @@ class RoleEngine:
     def attempt(self, request: lm15.Request) -> lm15.Response | lm15.LM15Error:
         """One request on the wire: its answer, or why there is none."""
         try:
-            return self._wire.complete(request)
+            return self._wire.complete(audio.as_images(request))
         except lm15.LM15Error as error:
             return error
         except Exception as error:  # an answer that the native engine stumbles over; DSPy would score its row 0
@@ -801,12 +801,15 @@ def _wire(endpoint: Endpoint) -> LM15Engine:
     with _WIRES_LOCK:
         if identity not in _WIRES:
             timeout = endpoint.timeout_seconds
+            pool = lm15.RouterConfig(
+                timeouts=lm15.Timeouts(connect=min(10.0, timeout), read=timeout, write=timeout, pool=None),
+                max_connections=1024,
+            )
             _WIRES[identity] = LM15Engine(
                 lm15.RouterConfig(
                     api_keys={provider: api_key},
                     base_urls={provider: endpoint.url.rstrip("/")},
-                    timeouts=lm15.Timeouts(connect=min(10.0, timeout), read=timeout, write=timeout, pool=None),
-                    max_connections=1024,
+                    transport=audio.Transport(pool),
                     env={},
                 )
             )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dspy_operator.api.metric import RegexMetric, Reward
 from dspy_operator.api.program import ModuleType, RepeatOptions, SingleProgram
-from dspy_operator.api.signature_types import Choice, Image, Scalar, TypeExpr, python_string
+from dspy_operator.api.signature_types import MEDIA, Choice, Scalar, TypeExpr, python_string
 from dspy_operator.runner.judge_source import judge_blocks
 from dspy_operator.runner.layout import WIDTH, call, indented
 from dspy_operator.runner.own_source import OwnText
@@ -128,8 +128,8 @@ def comparison_temperature(single: SingleProgram) -> float:
 
 def _reward(single: SingleProgram, reward: Reward, types: Mapping[str, TypeExpr]) -> list[str]:
     if reward.judge is not None:
-        # As the metric Judge it is shown no images.
-        inputs = [field.name for field in single.signature.inputs if not isinstance(types[field.name], Image)]
+        # As the metric Judge it is shown neither images nor sounds.
+        inputs = [field.name for field in single.signature.inputs if not isinstance(types[field.name], MEDIA)]
         return judge_blocks(reward.judge, inputs, [field.name for field in single.signature.outputs])
     assert reward.regex is not None  # code is text that is there
     return [_matches(reward.regex, types)]

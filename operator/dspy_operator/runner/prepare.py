@@ -13,7 +13,7 @@ from dspy_operator.api.object_types import program_types
 from dspy_operator.api.optimizationrun import OPTIONS, OptimizerOptions
 from dspy_operator.api.program import ModuleType, Program
 from dspy_operator.api.promptprogram import Adapter
-from dspy_operator.api.signature_types import Image
+from dspy_operator.api.signature_types import MEDIA
 from dspy_operator.contract.adapters import concrete
 from dspy_operator.contract.calls import changed_row_calls, scored_row_calls
 from dspy_operator.contract.documents import DatasetReport
@@ -101,7 +101,7 @@ def prepare(spec: RunSpec) -> Prepared:
     outputs = part.program.output_names
     told = {row.digest: row.feedback for row in rows.rows if row.feedback is not None}
     types = program_types(part.program, part.types).fields
-    inputs = [field.name for field in part.program.inputs if not isinstance(types[field.name], Image)]
+    inputs = [field.name for field in part.program.inputs if not isinstance(types[field.name], MEDIA)]
     functions = load(spec.code)
     metric = ScoredMetric(
         part.metric,

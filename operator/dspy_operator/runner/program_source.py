@@ -26,10 +26,11 @@ from dspy_operator.api.program import (
 )
 from dspy_operator.api.promptprogram import Adapter, SamplingRequest
 from dspy_operator.api.signature_types import (
+    MEDIA,
+    Audio,
     Choice,
     DictOf,
     History,
-    Image,
     ListOf,
     Moment,
     Object,
@@ -64,7 +65,13 @@ from dspy_operator.runner.react_source import (
 _LONG_TYPE = 72
 """A longer type gets a name of its own above the class; a field's line is then never broken before its arguments."""
 
-_SPELLED = {"date": "datetime.date", "datetime": "datetime.datetime", "Image": "dspy.Image", "History": "dspy.History"}
+_SPELLED = {
+    "date": "datetime.date",
+    "datetime": "datetime.datetime",
+    "Image": "dspy.Image",
+    "Audio": "dspy.Audio",
+    "History": "dspy.History",
+}
 NAMES = CLASSES | {"Any", "BaseModel", "ConfigDict", "Field", "Path", "Program", "TypeAdapter"}
 """What program.py calls something itself, and a named type cannot be called."""
 
@@ -107,8 +114,9 @@ def program_source(
     texts, outputs = shape.texts, [known.fields[field] for field in program.output_names]
     written = adapter_source(adapter, has_objects=any(_holds(type_, Object) for type_ in shape.answers))
     needed = needs(program.single, known.fields)
+    beside = " and ".join(["google-re2"] * needed.reward + ["litellm"] * _hears(known))
     blocks = [
-        _DOCSTRING.format(name=name, needs=" (it needs google-re2, too)" if needed.reward else ""),
+        _DOCSTRING.format(name=name, needs=f" (it needs {beside}, too)" if beside else ""),
         _imports(
             texts,
             known,
@@ -129,7 +137,7 @@ def program_source(
         *([written.definition] if written.definition else []),
         f'ADAPTER = {written.call}\nREQUEST = {_request(request)}\nSTATE = Path(__file__).with_name("program.json")',
         *([headers_block(headers)] if headers else []),
-        *([shape.typed] if _has_typed(known) else []),
+        *([_heard(shape.typed) if _hears(known) else shape.typed] if _has_typed(known) else []),
         *_calls(program, headers),
         _functions(known, outputs, asks_with_headers=bool(headers)),
     ]
@@ -279,11 +287,19 @@ def typed(values: dict[str, Any]) -> dict[str, Any]:
     return {name: dspy.Image(value) if types.get(name) is dspy.Image else value for name, value in values.items()}'''
 
 
+_HEARD = """\
+    if find_spec("litellm") is None:
+        parser.error("it hears audio, which DSPy sends with litellm alone: pip install 'dspy[litellm]'")
+"""
+
+
 def _functions(types: ProgramTypes, outputs: list[TypeExpr], *, asks_with_headers: bool) -> str:
     """`load` and `main`; dates and objects come from JSON and go to JSON."""
     text = _FUNCTIONS
     if asks_with_headers:
         text = text.replace("    api_key = ", HEADERS_CHECK + "    api_key = ")
+    if _hears(types):
+        text = text.replace("    api_key = ", _HEARD + "    api_key = ")
     if _has_typed(types):
         text = text.replace("(**options.inputs)", "(**typed(options.inputs))")
     if any(_holds(type_, (Moment, Object)) for type_ in types.every):
@@ -294,8 +310,27 @@ def _functions(types: ProgramTypes, outputs: list[TypeExpr], *, asks_with_header
     return text
 
 
+def _hears(types: ProgramTypes) -> bool:
+    return any(isinstance(type_, Audio) for type_ in types.fields.values())
+
+
+def _heard(typed: str) -> str:
+    """`typed` of a program that hears."""
+    one = typed.replace("an Image of its URL", "an Image of its URL, Audio of its data URI")
+    one = one.replace("field.annotation is dspy.Image", "field.annotation in (dspy.Image, dspy.Audio)")
+    one = one.replace("= dspy.Image(made", "= field.annotation(made")
+    graph = (
+        "return {name: dspy.Image(value) if types.get(name) is dspy.Image else value for name, value in values.items()}"
+    )
+    return one.replace(
+        graph,
+        "return {\n        name: types[name](value) if types.get(name) in (dspy.Image, dspy.Audio) else value\n"
+        "        for name, value in values.items()\n    }",
+    )
+
+
 def _has_typed(types: ProgramTypes) -> bool:
-    return any(isinstance(type_, (Image, History)) for type_ in types.fields.values())
+    return any(isinstance(type_, (*MEDIA, History)) for type_ in types.fields.values())
 
 
 def _holds(type_: TypeExpr, kind: type | tuple[type, ...], seen: set[str] | None = None) -> bool:
@@ -348,6 +383,7 @@ def _imports(
     lines += ["import urllib.error"] if tools else []
     lines += ["import urllib.request"] if tools or retrieves else []
     lines += ["import uuid"] if by_mcp else []
+    lines += ["from importlib.util import find_spec"] if _hears(types) else []
     lines += ["from pathlib import Path"]
     lines += [f"from typing import {', '.join(typing_names)}"] if typing_names else []
     lines += ["", "import dspy", *(["import re2"] if needed.reward else []), *adapter.imports]

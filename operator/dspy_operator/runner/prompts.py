@@ -30,7 +30,7 @@ from dspy_operator.runner.wiring import completed, hidden, steps
 FORMAT = "dspy-operator.io/prompts/v1"
 VECTORS = 3
 VECTOR_CHARACTERS = 32_000
-"""Most of an image in a vector: a revision has to fit into a ConfigMap."""
+"""Most of an image or a sound in a vector: a revision has to fit into a ConfigMap."""
 REASONING = "The answer follows from the inputs."
 """What stands for the reasoning of a ChainOfThought, or of a comparison, in a vector; rows hold none."""
 
@@ -42,6 +42,10 @@ _RENDER_RULES = {
     "placeholders": "All placeholders of a message are replaced in one pass, so that one in a value stays.",
 }
 _IMAGE_RULE = "The URL, as it is, where the placeholder stands: in the url of a part of the content."
+_AUDIO_RULES = {
+    "audio": "What follows the comma of the data URI, where the placeholder stands: in the data of a part of the content.",
+    "audioFormat": "What stands between `audio/` and `;` of the data URI, wav or mp3, where formatPlaceholder stands: in the format of that part.",
+}
 _INDENTED_RULE = (
     "JSON indented by 2, non-ASCII characters as they are; a date is ISO 8601 text, an object of a named type or an image is the "
     'text "<non-serializable: TYPE>", TYPE being its name or Image.'
@@ -183,6 +187,8 @@ def _rules(predictors: Sequence[dspy.Predict], adapter: dspy.Adapter) -> dict[st
     render, parse = dict(_RENDER_RULES), dict(_PARSE_RULES)
     if dspy.Image in inputs:
         render["image"] = _IMAGE_RULE
+    if dspy.Audio in inputs:
+        render |= _AUDIO_RULES
     if dspy.History in inputs:
         render |= _HISTORY_RULES | (_XML_RENDER_RULES if isinstance(adapter, dspy.XMLAdapter) else {})
     if any(predictor.signature is OfferFeedback for predictor in predictors):
@@ -202,13 +208,15 @@ def _predictor(predictor: dspy.Predict, adapter: dspy.Adapter, fixed: Mapping[st
     empty: dict[str, Any] = dict(fixed) | {name: _stand_in(field.annotation, "") for name, field in fields.items()}
     turns: Any = {} if history is None else {history: {"messages": [empty]}}
     bare = "".join(_text(message["content"]) for message in _messages(predictor, adapter, empty | turns))
-    placeholders = {name: _placeholder(name, bare, field.annotation) for name, field in fields.items()}
+    placeholders = {name: _placeholder(name, bare) for name in fields}
+    given = {name: _stand_in(field.annotation, placeholders[name]) for name, field in fields.items()}
+    placeholders |= {name: given[name] for name, field in fields.items() if field.annotation is dspy.Image}
     if history is not None:
-        turns = {history: {"messages": [placeholders]}}
-    messages = _messages(predictor, adapter, dict(fixed) | placeholders | turns)
+        turns = {history: {"messages": [given]}}
+    messages = _messages(predictor, adapter, dict(fixed) | given | turns)
     response_format = getattr(adapter, "response_format", None)  # of the class in program.py that sends one
     inputs: dict[str, Any] = {
-        name: {**_type(field.annotation), "placeholder": placeholders[name], "render": _render_rule(field.annotation)}
+        name: _type(field.annotation) | _filled(field.annotation, placeholders[name], _render_rule(field.annotation))
         for name, field in signature.input_fields.items()
         if name in placeholders
     }
@@ -254,7 +262,10 @@ def _history(
         **_type(signature.fields[name].annotation),
         "render": "turn",
         "turn": [asked, answered],
-        "fields": {field: {"placeholder": text, "render": rules[field]} for field, text in placeholders.items()},
+        "fields": {
+            field: _filled(signature.fields[field].annotation, text, rules[field])
+            for field, text in placeholders.items()
+        },
     }
 
 
@@ -269,16 +280,29 @@ def _text(content: str | list[dict[str, Any]]) -> str:
 
 
 def _stand_in(annotation: Any, text: str) -> str:
-    """The text, as what DSPy takes for a value: of an image only a URL."""
+    """The text, as what DSPy takes for a value: of an image only a URL, of a sound only a data URI."""
+    if annotation is dspy.Audio:
+        return f"data:audio/{_format_of(text) or 'wav'};base64,{text}"
     return f"data:{text}" if annotation is dspy.Image else text
 
 
-def _placeholder(name: str, messages: str, annotation: Any) -> str:
+def _format_of(placeholder: str) -> str:
+    """The placeholder of a sound's format beside its own; no field can have the name."""
+    return placeholder.replace("}}", ".format}}")
+
+
+def _filled(annotation: Any, placeholder: str, rule: str) -> dict[str, str]:
+    """What takes an input's place, and how it is written there."""
+    written = {"placeholder": placeholder, "render": rule}
+    return written | ({"formatPlaceholder": _format_of(placeholder)} if annotation is dspy.Audio else {})
+
+
+def _placeholder(name: str, messages: str) -> str:
     """`{{name}}`, made longer until the messages hold none by chance."""
     inside = name
     while f"{{{{{inside}}}}}" in messages:
         inside += "_"
-    return _stand_in(annotation, f"{{{{{inside}}}}}")
+    return f"{{{{{inside}}}}}"
 
 
 def _vector(
@@ -295,9 +319,10 @@ def _vector(
         return None
     messages = _messages(predictor, adapter, {field: inputs.get(field) for field in signature.input_fields})
     if CUSTOM_TYPE_START_IDENTIFIER in json.dumps([inputs, outputs], ensure_ascii=False):
-        return None  # it splits a message into parts, as only an image does
-    images = [inputs[field] for field, info in signature.input_fields.items() if info.annotation is dspy.Image]
-    if any(len(str(image)) > VECTOR_CHARACTERS for image in images):
+        return None  # it splits a message into parts, as only images and sounds do
+    media = (dspy.Image, dspy.Audio)
+    shown = [inputs[field] for field, info in signature.input_fields.items() if info.annotation in media]
+    if any(len(str(each)) > VECTOR_CHARACTERS for each in shown):
         return None
     response = adapter.format_assistant_message_content(signature, gold)
     try:
@@ -314,7 +339,7 @@ def _vector(
 
 
 def _type(annotation: Any) -> dict[str, Any]:
-    if annotation is dspy.Image:  # as a caller gives it, not as DSPy keeps it
+    if annotation in (dspy.Image, dspy.Audio):  # as a caller gives it, not as DSPy keeps it
         return {"schema": {"type": "string", "format": "uri"}}
     if annotation is dspy.History:
         messages = {"type": "array", "items": {"type": "object"}}
@@ -325,6 +350,8 @@ def _type(annotation: Any) -> dict[str, Any]:
 def _render_rule(annotation: Any) -> str:
     if annotation is dspy.Image:
         return "image"
+    if annotation is dspy.Audio:
+        return "audio"
     if annotation in (str, date, datetime) or (
         get_origin(annotation) is Literal and isinstance(get_args(annotation)[0], str)
     ):

@@ -1,4 +1,4 @@
-"""Values on their way to DSPy and back: rows hold JSON, DSPy wants an Image or a History and answers with dates and objects."""
+"""Values on their way to DSPy and back: rows hold JSON, DSPy wants an Image, Audio or a History and answers with dates and objects."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def for_dspy(fields: Mapping[str, Any], values: Mapping[str, object]) -> dict[st
     """
     made = dict(values)
     for name, field in fields.items():
-        if name in made and field.annotation is dspy.Image:
-            made[name] = dspy.Image(made[name])
+        if name in made and field.annotation in (dspy.Image, dspy.Audio):
+            made[name] = field.annotation(made[name])
         if name in made and field.annotation is dspy.History:
             messages: Any = made[name]
             made[name] = dspy.History(messages=[for_dspy(fields, message) for message in messages["messages"]])
@@ -41,10 +41,12 @@ def for_dspy(fields: Mapping[str, Any], values: Mapping[str, object]) -> dict[st
 
 
 def plain(value: object) -> Any:
-    """What DSPy answered with, or was given, as JSON: dates as ISO 8601 text, objects as mappings, an image as its URL."""
+    """What DSPy answered with, or was given, as JSON: dates as ISO 8601 text, objects as mappings, an image as its URL, a sound as its data URI."""
     match value:
         case dspy.Image(url=url):
             return url
+        case dspy.Audio(data=data, audio_format=format_):
+            return f"data:audio/{format_};base64,{data}"
         case BaseModel():
             return {name: plain(getattr(value, name)) for name in type(value).model_fields}
         case date():

@@ -148,7 +148,9 @@ def _reward(single: SingleProgram, reward: Reward, module: Any) -> dict[str, Any
     if (judge := reward.judge) is not None:
         fields = read_fields(judge, [field.name for field in single.signature.outputs])
         of = module.predictors()[0].signature.input_fields
-        inputs = [field.name for field in single.signature.inputs if of[field.name].annotation is not dspy.Image]
+        inputs = [
+            field.name for field in single.signature.inputs if of[field.name].annotation not in (dspy.Image, dspy.Audio)
+        ]
         asked = Judge(rubric=judge.instructions, inputs=(), fields=(), scale=judge.scale or 1).messages({}, {})
         told = {**asked[-1], "content": "{shown}\n\n" + asked[-1]["content"]}
         return {
