@@ -22,7 +22,7 @@ from dspy_operator.runner.metrics import measure_of
 from dspy_operator.runner.metrics.code import BrokenMetric
 from dspy_operator.runner.metrics.composite import Composite
 from dspy_operator.runner.metrics.feedback import InvalidTemplate, Template
-from dspy_operator.runner.metrics.judge import Judge
+from dspy_operator.runner.metrics.judge import Ask, Judge
 from dspy_operator.runner.metrics.shape import NoVerdict, Opinion
 from dspy_operator.runner.rows import Row, example_key
 from dspy_operator.runner.stop import RunStop
@@ -62,6 +62,7 @@ class ScoredMetric:
         code: path in the program -> function of one's own.
         beside: what a prediction holds beside the outputs, with a value that means nothing; for scoring labels.
         place_of: where the row with a digest stands, for messages.
+        ask: what a judge is asked with; without it no answer can be scored by one.
     Raises:
         RunFailed: InvalidMetric when a field is no output, or a pattern or template is wrong.
     """
@@ -76,8 +77,9 @@ class ScoredMetric:
         code: Mapping[str, Function] = MappingProxyType({}),
         beside: Mapping[str, object] = MappingProxyType({}),
         place_of: Callable[[str], str | None] = lambda _: None,
+        ask: Ask | None = None,
     ) -> None:
-        self.measure = measure_of(spec, outputs, _PATH, inputs, code)
+        self.measure = measure_of(spec, outputs, _PATH, inputs, code, ask)
         self.beside = beside
         self.place_of = place_of
         self.judges = bool(spec.judges)

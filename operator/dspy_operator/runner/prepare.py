@@ -19,6 +19,7 @@ from dspy_operator.contract.calls import changed_row_calls, scored_row_calls
 from dspy_operator.contract.documents import DatasetReport
 from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.contract.runspec import ProgramPart, RunSpec
+from dspy_operator.runner.asking import ask_judge
 from dspy_operator.runner.calibration import Calibration, calibrations, columns_of
 from dspy_operator.runner.code import Function, load
 from dspy_operator.runner.headers import Names, header_names
@@ -112,6 +113,7 @@ def prepare(spec: RunSpec) -> Prepared:
         code=functions,
         beside=_beside(part.program),
         place_of=lambda digest: next((row.place for row in rows.rows if row.digest == digest), None),
+        ask=ask_judge,
     )
     check_metric(metric, rows.rows)
     calibrated = calibrations(part.metric, metric.every_judge, parts.dev, lambda name, value: types[name].coerce(value))

@@ -16,7 +16,7 @@ from dspy_operator.runner.metrics.contains import Contains
 from dspy_operator.runner.metrics.exact_match import ExactMatch
 from dspy_operator.runner.metrics.f1 import F1
 from dspy_operator.runner.metrics.json_equal import JSONEqual
-from dspy_operator.runner.metrics.judge import Judge, placeholder_in
+from dspy_operator.runner.metrics.judge import Ask, Judge, placeholder_in
 from dspy_operator.runner.metrics.numeric import Numeric
 from dspy_operator.runner.metrics.regex import InvalidPattern, Regex
 from dspy_operator.runner.metrics.shape import Comparison, FieldWise, Measure
@@ -28,6 +28,7 @@ def measure_of(
     path: str,
     inputs: Sequence[str] = (),
     code: Mapping[str, Function] = MappingProxyType({}),
+    ask: Ask | None = None,
 ) -> Measure:
     """The metric that a program asks for.
 
@@ -37,6 +38,7 @@ def measure_of(
         path: of the metric in the program.
         inputs: input fields of the signature, which a judge is shown.
         code: path -> function of one's own.
+        ask: what a judge is asked with; without it no answer can be scored by one.
     Raises:
         RunFailed: InvalidMetric when a field is no output, or a pattern none of RE2.
     """
@@ -45,7 +47,7 @@ def measure_of(
             Part(
                 part.metric.type,
                 Fraction(part.weight or "1"),
-                measure_of(part.metric, outputs, f"{path}.composite.parts[{index}].metric", inputs, code),
+                measure_of(part.metric, outputs, f"{path}.composite.parts[{index}].metric", inputs, code, ask),
             )
             for index, part in enumerate(spec.composite.parts)
         ]
@@ -57,7 +59,7 @@ def measure_of(
         except InvalidPattern as error:
             raise RunFailed(Reason.INVALID_METRIC, str(error), path=f"{path}.regex.pattern") from None
     if spec.judge is not None:
-        return _judge(spec.judge, outputs, inputs, f"{path}.judge")
+        return _judge(spec.judge, outputs, inputs, f"{path}.judge", ask)
     if spec.code is not None:
         return Code(code.get(f"{path}.code"), tuple(outputs))
     options = spec.exact_match or spec.f1 or spec.contains or spec.json_equal or spec.numeric
@@ -66,7 +68,7 @@ def measure_of(
     return FieldWise(path, fields, _comparison(spec))
 
 
-def _judge(spec: JudgeMetric, outputs: Sequence[str], inputs: Sequence[str], path: str) -> Judge:
+def _judge(spec: JudgeMetric, outputs: Sequence[str], inputs: Sequence[str], path: str, ask: Ask | None) -> Judge:
     if (mark := placeholder_in(spec.instructions)) is not None:
         message = f"{mark} is filled in by nobody: the judge is shown the inputs, what was expected and the answer below the rubric"
         raise RunFailed(Reason.INVALID_METRIC, message, path=f"{path}.instructions")
@@ -78,6 +80,7 @@ def _judge(spec: JudgeMetric, outputs: Sequence[str], inputs: Sequence[str], pat
         pairwise=bool(spec.pairwise),
         votes=spec.votes or 1,
         combine=spec.combine or "Median",
+        ask=ask,
     )
 
 

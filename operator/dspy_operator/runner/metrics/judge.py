@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import statistics
@@ -107,7 +106,7 @@ class Judge:
         pairwise: whether it is compared.
         votes: how often it is asked; above 1 it must sample.
         combine: what the votes come to.
-        ask: the model; unset means the run's judge.
+        ask: the model; unset for who wants its words alone.
     """
 
     def __init__(
@@ -129,7 +128,7 @@ class Judge:
         self._pairwise = pairwise
         self._votes = votes
         self._combine = combine
-        self._ask = ask or _asked_of_the_run
+        self._ask = ask
         self._silence = Silence()
 
     def opinion(self, gold: Fields, predicted: Fields) -> Opinion:
@@ -214,6 +213,7 @@ class Judge:
         words = _COMPARED if self._pairwise else _GRADED
         asked, why, reply = messages, "", ""
         for _ in range(1 + REASKS):
+            assert self._ask is not None, "a judge that only words are wanted of is asked"
             reply = self._ask(asked, rollout)
             try:
                 said, reason = read_(reply)
@@ -281,8 +281,3 @@ def _grade(text: str, scale: int) -> int:
 
 def _tag(kind: str, name: str, value: object) -> str:
     return f'<{kind} name="{name}">\n{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}\n</{kind}>'
-
-
-def _asked_of_the_run(messages: Sequence[Message], rollout: int | None) -> str:
-    ask: Ask = importlib.import_module("dspy_operator.runner.asking").ask_judge
-    return ask(messages, rollout)
