@@ -19,6 +19,7 @@ from tests.integration.test_kill import THREADS, kill_at_ordinal
 
 pytestmark = pytest.mark.timeout(600)
 
+NEVER = {"type": "Regex", "regex": {"field": "label", "pattern": "^neither$"}}
 MODULES: dict[str, dict[str, Any]] = {
     "BestOfN": {"type": "BestOfN", "bestOfN": {"attempts": 2, "threshold": "1", "reward": REWARD}},
     "Refine": REFINE,
@@ -113,3 +114,32 @@ def test_no_format_of_another_library_holds_it(tmp_path: Path, module: str) -> N
     for target in Target:
         with pytest.raises(RunFailed, match=r"its program\.py"):
             export(revision, target)
+
+
+def test_the_judgement_of_what_is_served_is_reserved_for_also_where_it_asks_more_often_than_the_program(
+    tmp_path: Path,
+) -> None:
+    """The program was BestOfN of 4 when it was promoted, and is Predict now: 72 calls for 18 rows, not 18."""
+    asks_four_times = {"type": "BestOfN", "bestOfN": {"attempts": 4, "threshold": "1", "reward": NEVER}}
+    rows: dict[str, Any] = {"dev": 12, "test": 6}
+    served = Case(OPTIMIZERS["Evaluate"], **rows, program={"program": {"single": {"module": asks_four_times}}})
+    with workplace(tmp_path / "served", served) as place:
+        done = place.run()
+        assert done.code == 0, done.stderr
+        revision = place.run_folder / "revision"
+    # On dev the baseline asks 12 times and what is served 48 times; judged are 6, 24 and 6 calls, with a quarter more for what is served 42.
+    wants = {"type": "MIPROv2", "miproV2": {"numCandidates": 6, "numTrials": 60, "minibatch": False}}
+    with workplace(tmp_path / "now", Case(wants, **rows, budget={"calls": 130})) as place:
+        done = place.run("--incumbent", str(revision))
+        assert done.result["reason"] == "BudgetExhausted", done.result
+        assert "gate" in done.result, done.result
+        assert {
+            name: done.result["scores"][name]["rows"] for name in ("baseline", "incumbent", "candidate")
+        } == dict.fromkeys(("baseline", "incumbent", "candidate"), 6)
+        assert done.result["usage"]["calls"] == place.server.counts()["requests"] <= 130
+        assert "24 calls more are kept" in done.stdout + done.stderr
+    few = Case(OPTIMIZERS["LabeledFewShot"], dev=4, test=6, budget={"calls": 40})
+    with workplace(tmp_path / "few", few) as place:
+        done = place.run("--incumbent", str(revision))
+        assert done.result["reason"] == "BudgetTooSmall"
+        assert "the judgement alone needs about 42 calls (42 calls), given 40, used 20" in done.result["message"]

@@ -9,6 +9,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -319,7 +320,7 @@ class Run:
             with self._phase("optimize", epoch, prepared.scored) as watcher:
                 self._preflight(prepared, student, epoch)
                 self._calibrate(prepared)
-                self._baseline(prepared, student, incumbent, start, judgement + choice, epoch)
+                judgement += self._baseline(prepared, student, incumbent, start, epoch)
                 compiled = self._optimize(prepared, start, epoch, watcher)
                 self._score_compiled(prepared, compiled)
         except RunStop as stop:
@@ -552,21 +553,26 @@ class Run:
                 path="spec.budget",
             )
 
-    def _baseline(
-        self, prepared: Prepared, student: Any, incumbent: Any | None, start: Any, reserve_calls: int, epoch: Epoch
-    ) -> None:
-        """Baseline, incumbent and what is started from on the scored rows; from here the tokens of the judgement are known."""
+    def _baseline(self, prepared: Prepared, student: Any, incumbent: Any | None, start: Any, epoch: Epoch) -> int:
+        """Baseline, incumbent and what is started from on the scored rows; from here the tokens of the judgement are known.
+
+        Returns:
+            Calls that the judgement needs beyond those of the program, where what is served asks more often.
+        """
         assert self._ledger is not None and self.spec.optimizer is not None
         self._tracker.set(step="baseline")
         if self.spec.optimizer.type == "Evaluate":
-            return
+            return 0
+        more = 0
         arm = answer_all(student, prepared.scored, prepared.metric, self._threads)
         self._dev_arms["baseline"] = arm
         self._scores["devBaseline"] = arm.score()
         self._tracker.set(baseline=arm.score().score)
         if incumbent is not None and program_hash(incumbent) != program_hash(student):
+            before = self._ledger.served().answered
             with self._phase("baseline", epoch, prepared.scored, best=Best()):
                 self._dev_arms["incumbent"] = answer_all(incumbent, prepared.scored, prepared.metric, self._threads)
+            more = self._reserve_more(prepared, self._ledger.served().answered - before, epoch)
             score = self._scores["devIncumbent"] = self._dev_arms["incumbent"].score()
             self._tracker.set(incumbent=score.score)
         if program_hash(start) != program_hash(student):
@@ -578,15 +584,38 @@ class Run:
         limits, spent, reserve = self._ledger.limits, self._ledger.spent(), epoch.reserve
         if self._recorded is None:
             for name, limit, kept, used in (
+                ("calls", limits.calls, reserve.calls, spent.calls),
                 ("tokens", limits.tokens, reserve.tokens, spent.tokens),
                 ("cost", limits.cost, reserve.cost, spent.cost),
             ):
                 if limit is not None and limit < kept:
                     raise RunStop(
                         Reason.BUDGET_TOO_SMALL,
-                        f"{what} about {kept} {name} ({reserve_calls} calls), given {limit}, used {used}",
+                        f"{what} about {kept} {name} ({reserve.calls} calls), given {limit}, used {used}",
                         path=f"spec.budget.{name}",
                     )
+        return more
+
+    def _reserve_more(self, prepared: Prepared, answers: int, epoch: Epoch) -> int:
+        """Keep back what the incumbent's judgement needs beyond the program's: it may be a program that asks more often.
+
+        Args:
+            answers: what it took on the scored rows.
+        Returns:
+            How many calls that is.
+        """
+        assert self._ledger is not None
+        per_row = scored_row_calls(self.spec.program.program, self.spec.program.metric).most
+        mean = Decimal(answers) / len(prepared.scored)
+        if mean <= per_row:
+            return 0
+        rows = len(prepared.parts.test) * self.spec.repeats
+        more = whole(judgement_amount(rows, mean)) - rows * per_row
+        log.info(
+            "what is served asks %.1f times a row, the program %d: %d calls more are kept for it", mean, per_row, more
+        )
+        self._ledger.set_reserve(epoch, replace(epoch.reserve, calls=epoch.reserve.calls + more))
+        return more
 
     def _optimize(self, prepared: Prepared, student: Any, epoch: Epoch, watcher: Watcher) -> Candidate:
         assert self._ledger is not None and prepared.optimizer is not None and self.spec.optimizer is not None
