@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from dspy_operator.cli import intervals
+from dspy_operator.cli.compare import without_media
 from dspy_operator.cli.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, plot
 from dspy_operator.cli.report import MOST_ROWS, report
 from dspy_operator.contract.exits import Reason, RunFailed
@@ -201,6 +202,21 @@ def test_rows_say_what_they_are_and_their_filters_count_them(tmp_path: Path) -> 
     ):
         assert told in text
     assert "1,200 + 7 tokens, 0.25 s" in text and '["a", 1]' in text
+
+
+def test_letters_of_an_image_or_a_sound_are_told_by_their_number_and_hash(tmp_path: Path) -> None:
+    sound = base64.b64encode(bytes(range(256)) * 3).decode()
+    hashed = hashlib.sha256(sound.encode()).hexdigest()[:12]
+    folder = a_run(tmp_path, [a_line(1, f"data:audio/wav;base64,{sound}", 0, 1)])
+    text = report(str(folder)).decode()
+    assert f"data:audio/wav;base64,...1,024 characters, SHA-256 {hashed}" in text
+    assert sound[:200] not in text
+    image = json.dumps([{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{sound}"}}])
+    part = json.dumps([{"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}}])
+    told = f"...1,024 characters, SHA-256 {hashed}"
+    assert without_media(image) == image.replace(sound, told)
+    assert without_media(part) == part.replace(sound, told)
+    assert without_media(sound) == sound, "a text, whatever its letters"
 
 
 def test_of_many_rows_those_that_changed_are_told(tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dspy_operator.cli.revisions import Revision
+from dspy_operator.contract.canonical import sha256_hex
 
+_MEDIA = re.compile(r'(;base64,|"data": ")([\w+/=]{200,})')
+"""In a data URI, or in a part of a message."""
 SHOWN = 20
 """Most lines of the dataset that the text names; JSON has all."""
 
@@ -125,8 +129,17 @@ def _told(revision: Revision) -> list[str]:
     return [*lines, "## request", *_lines(prompts["request"])]
 
 
+def without_media(text: str) -> str:
+    """The text without the letters of images and sounds, which nobody reads: their number and hash are in their place."""
+    return _MEDIA.sub(lambda found: f"{found[1]}...{len(found[2]):,} characters, SHA-256 {_short_hash(found[2])}", text)
+
+
+def _short_hash(text: str) -> str:
+    return sha256_hex(text.encode())[:12]
+
+
 def _lines(content: Any) -> list[str]:
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1)
+    text = content if isinstance(content, str) else without_media(json.dumps(content, ensure_ascii=False, indent=1))
     return text.splitlines()
 
 

@@ -14,7 +14,7 @@ import zstandard
 from markupsafe import Markup
 
 from dspy_operator.cli import intervals
-from dspy_operator.cli.compare import compare
+from dspy_operator.cli.compare import compare, without_media
 from dspy_operator.cli.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, plot
 from dspy_operator.cli.revisions import Revision, read_revision
 from dspy_operator.cli.screen import ARMS, duration, money
@@ -349,7 +349,7 @@ def _answer(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        name: without_media(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in values.items()
     }
 
