@@ -1,10 +1,11 @@
 """Our runs against the same work by hand: plain DSPy scripts (by_hand/) on the same rows, seed and counting server.
 
-    python -m tests.perf.benchmarks [runs] [kill] [memory] [calls] [replay] [profile] [imports] [images] [--seeds N]
+    python -m tests.perf.benchmarks [runs] [kill] [memory] [calls] [replay] [profile] [imports] [images] [model] [--seeds N]
 
 Prints tables in Markdown; docs/benchmarks.md has those of one day. Calls and tokens are the server's own counts and exact. Of
 time, processor seconds (user and system, of the whole process) are told beside the wall's: the machine may be busy, so what is compared runs
-in pairs, in turns, in one go. The scripts run with DSPy's disk cache on, as it is by default where diskcache is installed.
+in pairs, in turns, in one go. `model` asks a real model in place of the counting server, some four minutes a run, and is not among those
+that run when none is named. The scripts run with DSPy's disk cache on, as it is by default where diskcache is installed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -25,10 +27,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from dspy_operator.cli.intervals import of_mean
 from e2e.cluster import own_images
 from e2e.cluster.command import Failed
+from e2e.localmodel.serve import local_model
+from e2e.localmodel.weights import ModelName
 from tests.counting_server import CountingServer
 from tests.integration.harness import OPTIMIZERS, SKILL, Case
+from tests.perf.counted import Counted, counted
 
 BY_HAND = Path(__file__).with_name("by_hand")
 SCRIPTS = {
@@ -42,6 +50,9 @@ AS_PIP_INSTALLS = "dspy[optuna]==3.4.1"
 """What a person would install for MIPROv2, with all that it asks for; we leave out what DSPy never imports."""
 PARTS = (20, 20, 100)
 """Rows of train, validation and test."""
+REVIEWS = (20, 20, 60)
+"""The same, where a real model answers."""
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -75,14 +86,34 @@ class DividedCase(Case):
         ]  # fmt: skip
 
 
+class ReviewsCase(DividedCase):
+    """The film reviews of examples/sentiment; which are to train and which to validate on, the number draws."""
+
+    def rows(self) -> list[dict[str, str]]:
+        """As of Case, in three parts."""
+        manifest = yaml.safe_load((ROOT / "examples" / "sentiment" / "dataset.yaml").read_text("utf-8"))
+        found = [json.loads(line) for line in manifest["data"]["data.jsonl"].splitlines()]
+        dev, test = ([row for row in found if row["part"] == part] for part in ("dev", "test"))
+        random.Random(self.number).shuffle(dev)
+        train, validation, held_out = self.parts
+        divided = {"train": dev[:train], "validation": dev[train : train + validation], "test": test[:held_out]}
+        return [
+            {"text": row["text"], "label": row["sentiment"], "part": part}
+            for part, rows in divided.items()
+            for row in rows
+        ]
+
+
 def main() -> None:
     """Print the tables that were asked for."""
     tables: dict[str, Callable[[int], None]] = {
         "runs": runs, "kill": kill, "memory": memory, "calls": calls, "replay": replay, "profile": profile,
-        "imports": imports, "images": images,
+        "imports": imports, "images": images, "model": model,
     }  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", choices=[*tables, []], default=[*tables])
+    parser.add_argument(
+        "tables", nargs="*", choices=[*tables, []], default=[name for name in tables if name != "model"]
+    )
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     for name in options.tables:
@@ -110,7 +141,7 @@ def runs(seeds: int) -> None:
             for who in ("hand", "ours") if seed % 2 else ("ours", "hand"):
                 with placed(optimizer, seed) as (place, server):
                     took = finished(place.start(who), place)
-                    found[who].append((server.counts(), took, place.score(who, took)))
+                    found[who].append((server.counts(), took, place.scores(who, took)[1]))
         hand, ours = found["hand"], found["ours"]
         sent = [sum(each[0]["requests"] for each in of) for of in (hand, ours)]
         tokens = [sum(each[0]["prompt_tokens"] for each in of) for of in (hand, ours)]
@@ -174,6 +205,29 @@ def memory(_: int) -> None:
                 took = finished(place.start("verify"), place)
                 assert int(server.counts()["requests"]) == sent
                 _row("ours, verified", 0, took.rss, f"{1000 * took.cpu / sent:.1f}")
+
+
+def model(seeds: int) -> None:
+    """Film reviews and a real model: the script as it stands, which asks once more in JSON where an answer cannot be read, and ours, which does not."""
+    _head("seed", "who", "calls", "prompt tokens", "computed anew", "minutes", "held out, before", "held out, after")
+    with local_model(ModelName.QWEN) as served:
+        for seed in range(1, seeds + 1):
+            for who in ("hand", "ours") if seed % 2 else ("ours", "hand"):
+                with _placed_reviews(seed, served.url) as (place, door):
+                    took = finished(place.start(who), place)
+                    passed = door.counts()
+                    before, after = place.scores(who, took)
+                _row(
+                    seed, "by hand" if who == "hand" else "ours", passed["requests"], f"{passed['prompt_tokens']:,}",
+                    f"{passed['evaluated']:,}", f"{took.wall / 60:.1f}", _with_interval(before), _with_interval(after),
+                )  # fmt: skip
+
+
+def _with_interval(percent: float) -> str:
+    """95 % over the rows."""
+    right = round(percent * REVIEWS[2] / 100)
+    low, high = of_mean([1.0] * right + [0.0] * (REVIEWS[2] - right))
+    return f"{percent:.1f} ({low:.0f} to {high:.0f})"
 
 
 # --- one call after the other -----------------------------------------------------------------------------------------
@@ -303,12 +357,13 @@ class Place:
         with (self.folder / "stderr").open("w") as log:
             return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
 
-    def score(self, who: str, took: Took) -> float:
-        """Of the compiled program on the test rows, in percent."""
+    def scores(self, who: str, took: Took) -> tuple[float, float]:
+        """Of the first program and the compiled one on the test rows, in percent."""
         if who == "hand":
-            return float(json.loads(took.output.splitlines()[-1])["after"])
-        result = json.loads((self.folder / "out" / "run" / "result.json").read_bytes())
-        return float(result["scores"].get("candidate", result["scores"]["baseline"])["score"])
+            told = json.loads(took.output.splitlines()[-1])
+            return float(told["before"]), float(told["after"])
+        found = json.loads((self.folder / "out" / "run" / "result.json").read_bytes())["scores"]
+        return float(found["baseline"]["score"]), float(found.get("candidate", found["baseline"])["score"])
 
 
 @contextlib.contextmanager
@@ -324,6 +379,23 @@ def placed(
         concurrency=8,
         timeout="60s",
     )
+    with _written(case) as folder, CountingServer(case.script(skill=SKILL, latency_ms=latency)) as server:
+        yield Place(folder, optimizer, seed, case, server.url), server
+
+
+@contextlib.contextmanager
+def _placed_reviews(seed: int, url: str) -> Iterator[tuple[Place, Counted]]:
+    optimizer = "BootstrapFewShotWithRandomSearch"
+    case = ReviewsCase(
+        OPTIMIZERS[optimizer], parts=REVIEWS, number=seed, budget={"calls": 5000}, run={"seed": seed}, timeout="10m"
+    )
+    with _written(case) as folder, counted(url) as door:
+        yield Place(folder, optimizer, seed, case, door.url), door
+
+
+@contextlib.contextmanager
+def _written(case: DividedCase) -> Iterator[Path]:
+    """A folder with the manifests, and the same rows as files for a script."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         folder = Path(scratch)
         case.write(folder / "manifests")
@@ -331,8 +403,7 @@ def placed(
         for name in ("train", "validation", "test"):
             of_part = [{"text": row["text"], "label": row["label"]} for row in case.rows() if row["part"] == name]
             (folder / "rows" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in of_part))
-        with CountingServer(case.script(skill=SKILL, latency_ms=latency)) as server:
-            yield Place(folder, optimizer, seed, case, server.url), server
+        yield folder
 
 
 def finished(process: subprocess.Popen[str], place: Place) -> Took:
