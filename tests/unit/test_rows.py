@@ -252,6 +252,26 @@ def test_other_ways_not_to_be_a_file(tmp_path: Path, name: str, want: str) -> No
     assert (failed.value.reason, failed.value.message) == (Reason.DATASET_NOT_FOUND, want)
 
 
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        pytest.param(
+            "2025/b.jsonl", "2025/b.jsonl does not exist (there is: a.jsonl)", id="another file of its folder"
+        ),
+        pytest.param("2026/a.jsonl", "2026/a.jsonl does not exist (on the volume there is: 2025)", id="no such folder"),
+        pytest.param("2025/x/y/a.jsonl", "2025/x/y/a.jsonl does not exist (in 2025 there is: a.jsonl)", id="deeper"),
+        pytest.param("b.jsonl", "b.jsonl does not exist (there is: 2025)", id="at its root"),
+    ],
+)
+def test_a_file_of_a_volume_is_named_as_it_is_written_with_what_there_is(tmp_path: Path, name: str, want: str) -> None:
+    (tmp_path / "2025").mkdir()
+    (tmp_path / "2025" / "a.jsonl").touch()
+    part = DatasetPart(path=str(tmp_path / name), root=str(tmp_path), split=HASH)
+    with pytest.raises(RunFailed) as failed:
+        read_rows(part, inputs=["a"], outputs=["b"], coerce=coerce)
+    assert (failed.value.reason, failed.value.message) == (Reason.DATASET_NOT_FOUND, want)
+
+
 def test_the_part_is_read_and_a_repetition_within_it_is_dropped(dataset: ADataset) -> None:
     rows = dataset.of(a_row(part="dev"), a_row(part="dev"), a_row("b", part="test"), a_row("c", part=1))
     read = rows.with_(split=COLUMN).read()

@@ -78,6 +78,7 @@ def read_records(file: RowsFile, format_: Format, *, field: str = "spec.dataset.
             is so far from its format that nobody could say where a record begins.
     """
     path = Path(file.path)
+    name = _named(path, file.root)
     try:
         with _opened(path, file.root) as opened:
             if file.sha256 is not None:
@@ -89,11 +90,11 @@ def read_records(file: RowsFile, format_: Format, *, field: str = "spec.dataset.
                     yield record
     except _Refused as refused:
         at = "spec.dataset.format" if refused.by_format else field
-        raise RunFailed(refused.reason, f"{path.name} {refused.problem}", path=at) from refused.__cause__
+        raise RunFailed(refused.reason, f"{name} {refused.problem}", path=at) from refused.__cause__
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise RunFailed(Reason.INVALID_DATASET, f"{path.name} is damaged gzip: {error}", path=field) from error
+        raise RunFailed(Reason.INVALID_DATASET, f"{name} is damaged gzip: {error}", path=field) from error
     except OSError as error:
-        message = f"{path.name} cannot be read: {error.strerror}"
+        message = f"{name} cannot be read: {error.strerror}"
         raise RunFailed(Reason.DATASET_NOT_FOUND, message, path=field) from error
 
 
@@ -361,16 +362,26 @@ def _opened(path: Path, root: str | None) -> io.BufferedReader:
     try:
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
-        raise _Refused(_not_there(path), Reason.DATASET_NOT_FOUND) from None
+        raise _Refused(_not_there(path, root), Reason.DATASET_NOT_FOUND) from None
 
 
-def _not_there(path: Path) -> str:
-    if not path.parent.is_dir():
+def _named(path: Path, root: str | None) -> str:
+    """As people wrote it: on a volume with its folders."""
+    return str(path.relative_to(root)) if root is not None and path.is_relative_to(root) else path.name
+
+
+def _not_there(path: Path, root: str | None) -> str:
+    """With what there is instead: in its folder, or on a volume in the first one above it that there is."""
+    folder, where = path.parent, "there is"
+    if root is not None and not folder.is_dir():
+        folder = next((above for above in folder.parents if above.is_dir() or above == Path(root)), folder)
+        where = f"in {_named(folder, root)} there is" if folder != Path(root) else "on the volume there is"
+    if not folder.is_dir():
         return "does not exist"
     # Kubernetes mounts a ConfigMap through hidden links; what is not hidden are its keys.
-    there = sorted(entry.name for entry in path.parent.iterdir() if not entry.name.startswith("."))
+    there = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     more = ", ..." if len(there) > _SHOWN_FILES else ""
-    return f"does not exist (there is: {', '.join(there[:_SHOWN_FILES]) or 'nothing'}{more})"
+    return f"does not exist ({where}: {', '.join(there[:_SHOWN_FILES]) or 'nothing'}{more})"
 
 
 def _check_sha256(file: io.BufferedReader, *, wanted: str) -> None:

@@ -235,7 +235,7 @@ class _History:
             return None
         if result.exit == Exit.COMPLETED:
             return "the files of the baseline revision are not what the pod said"
-        return f"{result.reason}: {result.message}".rstrip(": ")
+        return ": ".join(part for part in (result.reason, result.path, result.message) if part)
 
     def _failed(
         self, attempt: _Attempt, try_: int, why: str, ended: datetime | None, *, unseen: bool = False
