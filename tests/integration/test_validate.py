@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from dspy_operator.cli.findings import Finding, Severity, annotation
-from tests.integration.harness import Case, Ended, ended, start_cli
+from tests.integration.harness import OPTIMIZERS, Case, Ended, ended, start_cli
 
 EVALUATE = {"type": "Evaluate"}
 KEYS = {"severity", "reason", "message", "file", "line", "column", "path", "kind", "name"}
@@ -189,6 +189,25 @@ def test_an_endpoint_of_another_namespace_lets_the_run_in(
     told = [(each["reason"], each["kind"], each["path"]) for each in found]
     assert told == ([("EndpointNotAllowed", "PromptProgram", "spec.target.endpoint.name")] if want else [])
     assert want is None or want in found[0]["message"]
+
+
+def test_answers_and_revisions_of_elsewhere_are_told_and_the_rest_is_checked(tmp_path: Path) -> None:
+    elsewhere = {
+        "answersFrom": {"runs": ["earlier", "other"]},
+        "startFrom": {"type": "Revision", "revision": {"name": "sentiment-1a2b3c4d"}},
+    }
+    optimizer = OPTIMIZERS["BootstrapFewShot"]
+    written(tmp_path / "x", Case(optimizer, run=elsewhere))
+    code, found = findings(tmp_path / "x")
+    assert code == 0
+    assert [(each["severity"], each["reason"], each["path"]) for each in found] == [
+        ("warning", "RevisionNotFound", "spec.startFrom.revision.name"),
+        ("warning", "AnswersNotFound", "spec.answersFrom.runs"),
+    ]
+    assert found[1]["message"] == "the journals of earlier, other are not here: the estimate counts every call"
+    written(tmp_path / "y", Case(optimizer, run=elsewhere, budget={"calls": 5}))
+    code, found = findings(tmp_path / "y")
+    assert code != 0 and found[-1]["reason"] == "BudgetTooSmall"
 
 
 def _jsonl(case: Case) -> str:

@@ -149,7 +149,7 @@ class JudgeMetric(JudgeReward):
 
     votes: Annotated[int, Field(ge=1, le=9)] | None = spec_field(
         INPUT,
-        "How often the judge is asked for each answer, an odd number; above 1 its temperature must be above 0. Unset means 1.",
+        "How often the judge is asked for each answer, an odd number; above 1 the temperature of the run's judge must be above 0. Unset means 1.",
         default=None,
     )
     calibration: Calibration | None = spec_field(

@@ -790,7 +790,11 @@ class OptimizationRunSpec(ApiModel):
     start_from: StartFrom | None = spec_field(
         INPUT, "What the optimizer begins with, looked up once; unset means Baseline.", default=None
     )
-    goal: Goal | None = spec_field(INPUT, "When it may stop early; unset means not before its end.", default=None)
+    goal: Goal | None = spec_field(
+        INPUT,
+        "When it may stop early; refused where the optimizer scores no candidate on all rows before its end. Unset means not before its end.",
+        default=None,
+    )
     seed: int | None = spec_field(INPUT, "Seed of everything random; unset means 0.", default=None, ge=0, le=2**31 - 1)
     repeats: int | None = spec_field(
         INPUT,

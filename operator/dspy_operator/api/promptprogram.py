@@ -50,13 +50,13 @@ class Adapter(ApiModel):
     type: Literal["Auto", "Chat", "JSON", "XML", "BAML"] = spec_field(
         INPUT,
         "Chat: marked sections. JSON: one JSON object. XML: tagged sections. BAML: JSON, with a shorter schema in the prompt. Auto: "
-        "BAML where outputs hold objects (JSON beside an Image or History), else JSON where a schema is sent, else Chat; status.resolved says which.",
+        "BAML where outputs hold objects (JSON beside an Image, Audio or History), else JSON where a schema is sent, else Chat; status.resolved says which.",
     )
     constrained: Literal["Auto", "Required", "Disabled"] | None = spec_field(
         INPUT,
         "JSON and BAML: Required sends the outputs' JSON schema as response_format and fails where the endpoint refuses it; Disabled sends "
         "none. Auto: each run first asks its endpoints; Required where they keep the schema and the order of its fields, else Disabled. "
-        "With type Auto, unset means Auto; else unset is for the other types.",
+        "Required with JSON and BAML; with type Auto, unset means Auto.",
         default=None,
     )
 

@@ -78,7 +78,7 @@ class DatasetStatus(ApiModel):
     train: Count | None = told("Rows that optimizers learn from.")
     validation: Count | None = told("Rows by which optimizers choose.")
     test: Count | None = told("Rows that no optimizer sees: candidates are judged on them.")
-    dropped: Count | None = told("Rows that cannot be read and are left out.")
+    dropped: Count | None = told("Rows that are left out: they cannot be read, or repeat another.")
     digest: Digest | None = told("Digest of all rows and their parts.")
     test_digest: Digest | None = told("Digest of the test rows; looks are counted for it.")
 

@@ -188,7 +188,7 @@ class _Check:
             for failure in refused:
                 self._add(run, failure)
             return
-        run = self._from_what_is_here(run)
+        run = self._without_other_answers(self._from_what_is_here(run))
         with tempfile.TemporaryDirectory() as folder:
             options = replace(self._options, output=Path(folder), estimate=True)
             try:
@@ -209,6 +209,18 @@ class _Check:
         reason, place = RunReason.REVISION_NOT_FOUND.value, self._manifests.place(identity, path)
         self._put(Severity.WARNING, reason, message, identity, path, place)
         return run.model_copy(update={"spec": run.spec.model_copy(update={"start_from": None})})
+
+    def _without_other_answers(self, run: OptimizationRun) -> OptimizationRun:
+        """The run, with all its calls where it takes answers of others: their journals are in the cluster, or not written yet."""
+        if run.spec.answers_from is None:
+            return run
+        identity, path = ObjectId.of(run), ("spec", "answersFrom", "runs")
+        message = (
+            f"the journals of {', '.join(run.spec.answers_from.runs)} are not here: the estimate counts every call"
+        )
+        place = self._manifests.place(identity, path)
+        self._put(Severity.WARNING, RunReason.ANSWERS_NOT_FOUND.value, message, identity, path, place)
+        return run.model_copy(update={"spec": run.spec.model_copy(update={"answers_from": None})})
 
     def _not_let_in(self, run: OptimizationRun, program: PromptProgram) -> Iterator[RunFailed]:
         """Endpoints of other namespaces that it calls and that are closed to it; its task may be the program's target."""

@@ -44,10 +44,24 @@ no dots, since Services and pods are named after it.
 | `<field>.*`, `<field>[]` | each entry of a map, each item of a list |
 
 - Fields with * are required. A field that is not written has the meaning that its text gives; nothing is filled in for you, but `replicas` of a ModelEndpoint.
-- A `type` with fields of its values' names beside it (`type: MIPROv2`, `miproV2: ...`) is a choice: only the field of that value may be written. It may be left out where none of its own fields is required.
+- A `type` with fields of its values' names beside it (`type: MIPROv2`, `miproV2: ...`) is a choice: only the field of that value may be written. That field may be left out where none of its own fields is required.
 - What stands as code behind a text is a rule, in the words of its refusal.
-- References without a namespace (ConfigMaps, Secrets, volumes) are to the object's own namespace.
+- References without a namespace (ConfigMaps, Secrets, volumes) are to the object's own namespace. An object without `metadata.namespace` is of the one that it is applied to; for `dspy-operator validate` and `run` that is `default`.
 - "Not supported yet" is refused: nothing is taken and ignored.
+
+What several fields share, each with its whole story in [concepts](../concepts/promptprogram.md):
+
+| | |
+|---|---|
+| [types](../concepts/promptprogram.md#types) | the grammar with examples, and what a row holds of each type. Image (a URL, or `data:image/png;base64,...`), Audio (`data:audio/wav;base64,...` or `mp3`) and History are for inputs of a program alone |
+| rows | in CSV a list or object is a cell with its JSON text. A row that repeats another of its part is dropped, and told. Hash gives half of the rows to test (from 150 rows on 40 %, at most 200) and halves the rest into train and validation, as it does `dev` of a Column |
+| [graph](../concepts/promptprogram.md#graphs) | a value comes from `inputs.FIELD` (of the program), `NODE.OUTPUT`, or `item` (of the list that `forEach` names); a node must not be called `inputs` |
+| [functions](../concepts/promptprogram.md#code) | a metric is `(example, prediction, trace=None)`, a reward `(inputs, prediction)`; both give a number from 0 to 1 or a bool, a metric also `dspy.Prediction(score=, feedback=)` |
+| [tools](../concepts/promptprogram.md#tools), [lookups](../concepts/promptprogram.md#retrieve) | a POST with a JSON object: of a tool its arguments, of a lookup `query` and `topK`; the answer is JSON, of a lookup a list of texts |
+| names | fields of a signature must not be called as what DSPy adds: `reasoning` with ChainOfThought and MultiChainComparison, `trajectory`, `next_thought`, `next_tool_name`, `next_tool_args` and `max_iters` with ReAct |
+| goal | only with optimizers that score candidates on all rows as they go: not Evaluate, LabeledFewShot, BootstrapFewShot and SIMBA, but for them as stages |
+
+Complete manifests of every kind are in [examples](../../examples).
 
 `kubectl explain` shows the same texts.
 The class of a field says what an edit does:
