@@ -169,7 +169,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"nodes__topic__predict__signature__outputs__0__type": "text"},
         [
             f'{GRAPH}.nodes.topic.predict.signature.outputs[0].type: unknown type "text" at 0; allowed: str, int, float, '
-            'bool, Literal["a", "b"], list[T], dict[str, T], Optional[T], A | B, date, datetime, Image, Audio, History',
+            'bool, Literal["a", "b"], list[T], dict[str, T], Optional[T], A | B, date, datetime',
         ],
     ),
     "a history": (

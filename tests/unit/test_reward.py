@@ -147,3 +147,22 @@ def test_a_reward_that_is_imported_from_elsewhere_is_refused() -> None:
 def test_imports_that_program_py_has_too_may_stand_there() -> None:
     content = "import json\nimport dspy\nfrom typing import Any\n\n\ndef brief(inputs: Any, prediction: Any) -> float:\n    return 1.0\n"
     assert text_of(content).text == content.strip()
+
+
+@pytest.mark.parametrize(
+    ("function", "shown"),
+    [
+        pytest.param(lambda example, prediction, trace: 1.0, "(example, prediction, trace)", id="a metric of DSPy's"),
+        pytest.param(lambda prediction: 1.0, "(prediction)", id="the answer alone"),
+        pytest.param(lambda inputs, prediction, *, scale: 1.0, "(inputs, prediction, *, scale)", id="an option"),
+    ],
+)
+def test_a_reward_that_takes_something_else_is_refused_before_a_call(function: Any, shown: str) -> None:
+    with pytest.raises(RunFailed) as failed:
+        rewarding(function, PATH)
+    assert (failed.value.reason, failed.value.path) == (Reason.INVALID_PROGRAM, f"{PATH}.entrypoint")
+    assert failed.value.message == f'"<lambda>{shown}" cannot be called as a reward: (inputs, prediction)'
+
+
+def test_a_reward_may_take_more_that_has_a_default() -> None:
+    assert rewarding(lambda inputs, prediction, trace=None: 0.5, PATH)({}, None) == 0.5

@@ -134,7 +134,7 @@ class _Reader:
             at = (*path, index, "type")
             type_: TypeExpr | None = None
             try:
-                type_ = parse_type(field.type, self._objects)
+                type_ = parse_type(field.type, self._objects, is_input=not outputs)
             except TypeSyntaxError as error:
                 self._say(at, error.message)
             if isinstance(type_, History):

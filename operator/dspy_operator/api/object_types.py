@@ -102,7 +102,7 @@ def _fields(
     for index, field in enumerate(fields):
         path = (*side, index, "type")
         try:
-            type_ = parse_type(field.type, objects)
+            type_ = parse_type(field.type, objects, is_input=side[-1] == "inputs")
         except TypeSyntaxError as error:
             problems.append(Problem(path, error.message))
             continue
@@ -121,7 +121,7 @@ def _objects(types: Mapping[str, ObjectType]) -> tuple[dict[str, Object], list[P
         for index, field in enumerate(object_type.fields):
             path: Path = ("spec", "types", name, "fields", index)
             try:
-                type_ = parse_type(field.type, names)
+                type_ = parse_type(field.type, names, is_input=False)
             except TypeSyntaxError as error:
                 problems.append(Problem((*path, "type"), error.message))
                 continue

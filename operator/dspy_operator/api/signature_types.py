@@ -34,7 +34,8 @@ MAX_DEPTH = 5
 
 _SCALARS = ("str", "int", "float", "bool")
 _MOMENTS = ("date", "datetime")
-_ALLOWED = 'str, int, float, bool, Literal["a", "b"], list[T], dict[str, T], Optional[T], A | B, date, datetime, Image, Audio, History'
+_ALLOWED = 'str, int, float, bool, Literal["a", "b"], list[T], dict[str, T], Optional[T], A | B, date, datetime'
+_ALLOWED_INPUT = f"{_ALLOWED}, Image, Audio, History"
 Names = Mapping[str, str]
 Meanings = Mapping[str, object]
 _AS_WRITTEN: Names = MappingProxyType({})
@@ -469,18 +470,20 @@ def union(members: list[TypeExpr], *, nullable: bool) -> TypeExpr:
     return OneOf((first, *rest), nullable) if rest or nullable else first
 
 
-def parse_type(text: str, objects: Mapping[str, Object] = MappingProxyType({})) -> TypeExpr:
+def parse_type(text: str, objects: Mapping[str, Object] = MappingProxyType({}), *, is_input: bool = True) -> TypeExpr:
     """The type that a text of the grammar means.
 
     Args:
         text: as people write it.
         objects: the named types that it may name.
+        is_input: what a refusal lists as allowed: Image, Audio and History are for inputs alone, which the caller refuses elsewhere.
     Raises:
         TypeSyntaxError: saying where, what was found and what is allowed.
     """
     if len(text) > MAX_LENGTH:
         raise TypeSyntaxError(MAX_LENGTH, f"the type is longer than {MAX_LENGTH} characters")
-    parser = _Parser(_tokens(text), objects)
+    allowed = _ALLOWED_INPUT if is_input else _ALLOWED
+    parser = _Parser(_tokens(text, allowed), objects, allowed)
     result = parser.union(depth=0)
     parser.expect("end", 'the end of the type, or "|" and another type')
     return result
@@ -517,14 +520,14 @@ _ESCAPE = re.compile(
 )
 
 
-def _tokens(text: str) -> list[_Token]:
+def _tokens(text: str, allowed: str) -> list[_Token]:
     tokens, position = [], 0
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
             found = text[position]
             problem = "the string does not end" if found in "\"'" else f"unexpected {_shown(found)}"
-            raise TypeSyntaxError(position, f"{problem} at {position}; allowed: {_ALLOWED}")
+            raise TypeSyntaxError(position, f"{problem} at {position}; allowed: {allowed}")
         kind, value = str(match.lastgroup), match.group()
         if kind == "mark":
             tokens.append(_Token(value, value, position))  # type: ignore[arg-type]  # the pattern admits these only
@@ -560,9 +563,10 @@ def _unquoted(quoted: str, position: int) -> str:
 class _Parser:
     """Recursive descent; each method consumes one rule of the grammar."""
 
-    def __init__(self, tokens: list[_Token], objects: Mapping[str, Object]) -> None:
+    def __init__(self, tokens: list[_Token], objects: Mapping[str, Object], allowed: str) -> None:
         self._tokens = tokens
         self._objects = objects
+        self._allowed = allowed
         self._next = 0
 
     def union(self, depth: int) -> TypeExpr:
@@ -595,7 +599,7 @@ class _Parser:
         return accepted
 
     def _term(self, depth: int) -> TypeExpr | None:
-        name = self.expect("name", f"a type; allowed: {_ALLOWED}")
+        name = self.expect("name", f"a type; allowed: {self._allowed}")
         if name.value == "None":
             return None
         if name.value in _SCALARS:
@@ -608,7 +612,7 @@ class _Parser:
             return self._objects[name.value]
         if name.value not in ("Literal", "list", "dict", "Optional"):
             named = "".join(f", {each}" for each in self._objects)
-            self._fail(name, f"unknown type {_shown(name.value)} at {name.position}; allowed: {_ALLOWED}{named}")
+            self._fail(name, f"unknown type {_shown(name.value)} at {name.position}; allowed: {self._allowed}{named}")
         if depth == MAX_DEPTH:
             self._fail(
                 name,

@@ -18,7 +18,7 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError, DSPyError, LMError
 
-from dspy_operator.contract.exits import Reason
+from dspy_operator.contract.exits import Reason, RunFailed
 from dspy_operator.runner.code import Broken, Function, score_of
 from dspy_operator.runner.metrics.judge import Silence
 from dspy_operator.runner.metrics.shape import NoVerdict, shown
@@ -116,6 +116,7 @@ def rewarding(reward: Callable[..., Any], path: str) -> Callable[[dict[str, Any]
     """
     file = inspect.getsourcefile(reward) or ""
     function = Function(path, reward, reward.__name__, file, "")
+    _check_arguments(function)
 
     @functools.wraps(reward)
     def rewarded(inputs: dict[str, Any], prediction: Any) -> float:
@@ -134,6 +135,15 @@ def rewarding(reward: Callable[..., Any], path: str) -> Callable[[dict[str, Any]
 
 class Ungraded(LMError):  # type: ignore[misc]  # DSPy is untyped here
     """An attempt that a judge gave no verdict on; its row counts as undecided, not as wrong."""
+
+
+def _check_arguments(function: Function) -> None:
+    signature = inspect.signature(function.call)
+    try:
+        signature.bind({}, None)
+    except TypeError:
+        message = f'"{function.name}{signature}" cannot be called as a reward: (inputs, prediction)'
+        raise RunFailed(Reason.INVALID_PROGRAM, message, path=f"{function.path}.entrypoint") from None
 
 
 def graded(reward: Callable[..., float]) -> Callable[[dict[str, Any], Any], float]:
