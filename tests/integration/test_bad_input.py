@@ -175,7 +175,7 @@ MISTAKES = {
         "InvalidProgram",
         f"{SIGNATURE}.outputs[0].type",
         'unknown type "tuple" at 5; allowed: str, int, float, bool, Literal["a", "b"], list[T], dict[str, T], '
-        "Optional[T], A | B, date, datetime, Image, History",
+        "Optional[T], A | B, date, datetime",
         "type: list[tuple]",
         {"program": output_of_type("list[tuple]")},
     ),
