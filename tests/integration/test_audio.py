@@ -173,9 +173,8 @@ def test_a_sound_that_is_none_drops_its_row_and_says_what_is_wanted(tmp_path: Pa
         done = place.run()
         assert done.code == 0, done.stderr
         assert done.result["dataset"]["dropped"] == 3
-    wanted = 'column "voice": must be a data URI as data:audio/wav;base64,... or data:audio/mp3;base64,..., found '
-    for line, found in ((1, "https://example.com/a.wav"), (2, "data:audio/ogg;base64,T2dnUw==")):
-        assert f"line {line}: {wanted}" + json.dumps(found) in json.loads(
-            json.dumps(done.stderr + done.stdout)
-        ).replace('\\"', '"')
-    assert "must be a data URI in base64 (Only base64 data is allowed)" in done.stderr + done.stdout
+    told = (done.stderr + done.stdout).replace('\\"', '"')
+    wanted = 'column "voice": must be a data URI as data:audio/wav;base64,... or data:audio/mp3;base64,..., found'
+    assert f'line 1: {wanted} "https://example.com/a.wav"' in told
+    assert f'line 2: {wanted} "data:audio/ogg;base64,T2dnUw=="' in told
+    assert "must be a data URI in base64 (Only base64 data is allowed)" in told

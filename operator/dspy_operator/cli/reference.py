@@ -61,7 +61,7 @@ What several fields share, each with its whole story in [concepts](../concepts/p
 | names | fields of a signature must not be called as what DSPy adds: `reasoning` with ChainOfThought and MultiChainComparison, `trajectory`, `next_thought`, `next_tool_name`, `next_tool_args` and `max_iters` with ReAct |
 | goal | only with optimizers that score candidates on all rows as they go: not Evaluate, LabeledFewShot, BootstrapFewShot and SIMBA, but for them as stages |
 
-Complete manifests of every kind are in [examples](../../examples).
+Complete manifests are in [examples](../../examples).
 
 `kubectl explain` shows the same texts.
 The class of a field says what an edit does:
