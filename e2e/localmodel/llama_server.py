@@ -8,6 +8,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 
 import xllamacpp  # type: ignore[import-not-found]
 
@@ -46,7 +47,11 @@ def main() -> None:
     params.offline = True
     params.ui = False
 
-    server = xllamacpp.Server(params)  # serves from threads of its own
+    try:
+        server = xllamacpp.Server(params)  # serves from threads of its own
+    except RuntimeError:
+        time.sleep(1)  # why is in its log, which it writes from a thread: an end now would cut it off
+        raise
     sys.stdout.write(f"{server.listening_address}\n")
     sys.stdout.flush()
     signal.pause()
