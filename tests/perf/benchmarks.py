@@ -27,8 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dspy_operator.cli.intervals import of_mean
 from e2e.cluster import own_images
 from e2e.cluster.command import Failed
@@ -37,6 +35,7 @@ from e2e.localmodel.weights import ModelName
 from tests.counting_server import CountingServer
 from tests.integration.harness import OPTIMIZERS, SKILL, Case
 from tests.perf.counted import Counted, counted
+from tests.perf.real_model import TASKS
 
 BY_HAND = Path(__file__).with_name("by_hand")
 SCRIPTS = {
@@ -52,7 +51,6 @@ PARTS = (20, 20, 100)
 """Rows of train, validation and test."""
 REVIEWS = (20, 20, 60)
 """The same, where a real model answers."""
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,7 @@ class ReviewsCase(DividedCase):
 
     def rows(self) -> list[dict[str, str]]:
         """As of Case, in three parts."""
-        manifest = yaml.safe_load((ROOT / "examples" / "sentiment" / "dataset.yaml").read_text("utf-8"))
-        found = [json.loads(line) for line in manifest["data"]["data.jsonl"].splitlines()]
+        found = TASKS["sentiment"].rows()
         dev, test = ([row for row in found if row["part"] == part] for part in ("dev", "test"))
         random.Random(self.number).shuffle(dev)
         train, validation, held_out = self.parts

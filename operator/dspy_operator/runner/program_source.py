@@ -280,11 +280,17 @@ def typed(values: dict[str, Any]) -> dict[str, Any]:
             made[name] = dspy.History(messages=[typed(message) for message in made[name]["messages"]])
     return made'''
 
-_TYPED_GRAPH = '''\
+_SEEN = "return {name: dspy.Image(value) if types.get(name) is dspy.Image else value for name, value in values.items()}"
+_SEEN_AND_HEARD = """\
+return {
+        name: types[name](value) if types.get(name) in (dspy.Image, dspy.Audio) else value
+        for name, value in values.items()
+    }"""
+_TYPED_GRAPH = f'''\
 def typed(values: dict[str, Any]) -> dict[str, Any]:
     """Inputs as DSPy takes them, out of JSON: an Image of its URL."""
     types = Program.forward.__annotations__
-    return {name: dspy.Image(value) if types.get(name) is dspy.Image else value for name, value in values.items()}'''
+    {_SEEN}'''
 
 
 _HEARD = """\
@@ -319,14 +325,7 @@ def _heard(typed: str) -> str:
     one = typed.replace("an Image of its URL", "an Image of its URL, Audio of its data URI")
     one = one.replace("field.annotation is dspy.Image", "field.annotation in (dspy.Image, dspy.Audio)")
     one = one.replace("= dspy.Image(made", "= field.annotation(made")
-    graph = (
-        "return {name: dspy.Image(value) if types.get(name) is dspy.Image else value for name, value in values.items()}"
-    )
-    return one.replace(
-        graph,
-        "return {\n        name: types[name](value) if types.get(name) in (dspy.Image, dspy.Audio) else value\n"
-        "        for name, value in values.items()\n    }",
-    )
+    return one.replace(_SEEN, _SEEN_AND_HEARD)
 
 
 def _has_typed(types: ProgramTypes) -> bool:

@@ -12,16 +12,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+CACHE = Path(os.environ.get("DSPY_OPERATOR_CACHE") or Path.home() / ".cache" / "dspy-operator")
+
 
 @functools.cache
 def libraries(requirements: Path) -> Path:
     """A folder with the libraries and nothing of ours; made once, and again when the requirements or Python change."""
     made_of = hashlib.sha256(f"{sys.version}\n{requirements.read_text('utf-8')}".encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("DSPY_OPERATOR_CACHE") or Path.home() / ".cache" / "dspy-operator")
-    folder = cache / "exports" / made_of
+    folder = CACHE / "exports" / made_of
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        uv = shutil.which("uv") or str(cache / "uv" / "bin" / "uv")
+        uv = shutil.which("uv") or str(CACHE / "uv" / "bin" / "uv")
         with tempfile.TemporaryDirectory(dir=folder.parent) as making:
             target = Path(making) / "made"
             install = [uv, "pip", "install", "--python", sys.executable, "--target", str(target), "--compile-bytecode"]

