@@ -24,6 +24,13 @@ from .steps import docker
 from .steps.origin import decision
 
 _OTHER = "somebody-elses"
+_SENDS = """
+import socket, time
+with socket.socket(type=socket.SOCK_DGRAM) as sender:
+    while True:
+        sender.sendto(b"", ("172.17.0.1", 9))
+        time.sleep(0.05)
+"""
 _LOG = "healing-up.log"
 
 
@@ -54,6 +61,23 @@ def dockerd_is_killed() -> None:
     _until("dockerd is gone", lambda: not docker.answers())
     Path("/var/run/docker.pid").write_text("1")
     _up()
+
+
+def a_dead_nodes_network_lives_on() -> None:
+    """dockerd and the node are killed, and something still sends from the node's address."""
+    node = output_of(["docker", "inspect", "--format", "{{.State.Pid}}", images.nodes()[0]]).strip()
+    sends = ["nsenter", f"--net=/proc/{node}/ns/net", sys.executable, "-c", _SENDS]
+    sender = subprocess.Popen(sends, stderr=subprocess.DEVNULL)  # it ends in an error when its link is taken
+    try:
+        time.sleep(1)
+        assert sender.poll() is None, "nothing sends"
+        os.kill(int((paths.cache() / "dockerd.pid").read_text()), signal.SIGKILL)
+        os.kill(int(node), signal.SIGKILL)
+        _until("dockerd is gone", lambda: not docker.answers())
+        _up()
+    finally:
+        sender.kill()
+        sender.wait()
 
 
 def the_node_is_killed() -> None:
@@ -145,6 +169,7 @@ def a_full_disk_is_told_first() -> None:
 
 CASES: list[Callable[[], None]] = [
     dockerd_is_killed,
+    a_dead_nodes_network_lives_on,
     the_node_is_killed,
     the_api_server_hangs,
     a_full_disk_is_told_first,

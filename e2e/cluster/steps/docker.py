@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from .. import paths
 from ..command import Failed, last_lines, output_of, run, succeeds
 
 # docker.io brings no iptables by itself when recommendations are off, and no runc without containerd.
-PACKAGES = ["docker.io", "containerd", "runc", "iptables", "mmdebstrap"]
+PACKAGES = ["docker.io", "containerd", "runc", "iptables", "iproute2", "mmdebstrap"]
 _PID_FILES = [Path("/var/run/docker.pid"), Path("/var/run/docker/containerd/containerd.pid")]
 _RUNTIME = Path(__file__).resolve().parent.parent / "permitted_runtime.py"
 
@@ -37,11 +38,27 @@ class Docker:
 
     def run(self, log: Path) -> None:
         refuse_without_root()
-        if not all(map(shutil.which, ["dockerd", "docker", "mmdebstrap"])):
+        if not all(map(shutil.which, ["dockerd", "docker", "ip", "mmdebstrap"])):
             install(log, PACKAGES)
         for pid_file in _PID_FILES:
             remove_if_stale(pid_file)
+        unplug()
         start(log)
+
+
+def unplug() -> None:
+    """Takes what still hangs on the bridges of a Docker that is gone off them.
+
+    A container's network outlives its killed processes, by the minutes in which the kernel closes their connections, or
+    for as long as somebody else is in it. The next container gets the same address with the same Ethernet address, and
+    half its packets go to the dead one.
+    """
+    for port in Path("/sys/class/net").glob("*/brif/veth*"):
+        bridge = port.parts[-3]
+        if not re.fullmatch("docker0|br-[0-9a-f]{12}", bridge):
+            continue
+        if not succeeds(["ip", "link", "delete", port.name]) and port.exists():  # it may go by itself meanwhile
+            raise Failed(f"{port.name}, the network of a dead container, cannot be taken off {bridge}")
 
 
 def refuse_without_root() -> None:
