@@ -11,6 +11,7 @@ import pytest
 from tests.integration.acceptance import reference, resumed_to_the_same, unanswered, uninterrupted
 from tests.integration.harness import OPTIMIZERS, Case, Workplace, workplace
 from tests.integration.test_kill import THREADS, kill_at_ordinal
+from tests.integration.test_optimizers import PROPOSAL
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -84,6 +85,25 @@ def test_a_stage_that_its_rows_cannot_serve_is_refused_unpaid_by_its_path(tmp_pa
         assert "MIPROv2: minibatchSize 13 is more than the 12 validation rows" in done.result["message"]
         assert "all.yaml:" in done.stderr
         assert place.server.counts()["requests"] == 0
+
+
+def test_what_earlier_stages_made_is_judged_where_one_gives_up(tmp_path: Path) -> None:
+    copro = {"type": "COPRO", "copro": {"breadth": 2, "depth": 1}}
+    faults = [{"type": "garbage_text", "when": {"match": PROPOSAL}}]
+    with workplace(tmp_path, Case(staged(BOOTSTRAP, copro), concurrency=THREADS), faults=faults) as place:
+        done = place.run()
+        assert (done.code, done.result["reason"]) == (0, "OptimizerGaveUp"), done.stderr
+        assert done.result["outcome"] in {"Improved", "NoImprovement"}
+        assert len([entry for entry in place.journal() if entry.get("mark") == "judge"]) == 2
+        assert done.result["path"] == "spec.optimizer.stages.stages[1].copro"
+        assert "COPRO: it cannot go on without an answer; the last error: " in done.result["message"]
+        assert done.result["scores"]["devBest"]["score"] > done.result["scores"]["devBaseline"]["score"]
+        assert "OptimizerGaveUp" in done.stdout + done.stderr
+        assert place.verify().code == 0
+        sent = place.server.counts()["requests"]
+        again = place.run("--resume")
+        assert (again.code, again.result["candidate"]) == (0, done.result["candidate"])
+        assert place.server.counts()["requests"] == sent
 
 
 def test_a_stage_whose_rows_fail_ends_the_run_by_its_own_name(tmp_path: Path) -> None:

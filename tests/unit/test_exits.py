@@ -13,7 +13,7 @@ from dspy_operator.contract.exits import EXIT_OF, Exit, Outcome, Reason, RunFail
 from dspy_operator.runner.stop import RunStop
 
 TABLE = {
-    0: {"Completed", "StoppedEarly", "GoalReached"},
+    0: {"Completed", "StoppedEarly", "GoalReached", "OptimizerGaveUp"},
     40: {"InvalidProgram", "CodeNotFound"},
     41: {"InvalidDataset", "DatasetNotFound", "SplitEmpty", "RevisionTooLarge"},
     42: {"InvalidMetric"},
@@ -80,5 +80,6 @@ def test_what_ends_a_run_inside_dspy_is_no_exception_that_an_optimizer_could_swa
         Reason.BUDGET_EXHAUSTED,
         Reason.STOPPED_EARLY,
         Reason.GOAL_REACHED,
+        Reason.OPTIMIZER_GAVE_UP,
     }
     assert inspect.getmodule(RunFailed) is exits

@@ -22,6 +22,7 @@ REACHED_BY: Mapping[Reason, str] = {
     Reason.COMPLETED: "integration/test_run.py::test_a_run_ends_with_a_judged_revision_and_verifies",
     Reason.STOPPED_EARLY: "integration/test_usage.py::test_finish_ends_the_optimization_and_judges_what_there_is",
     Reason.GOAL_REACHED: "integration/test_goal.py::test_a_goal_ends_the_search_and_is_judged",
+    Reason.OPTIMIZER_GAVE_UP: "integration/test_stages.py::test_what_earlier_stages_made_is_judged_where_one_gives_up",
     Reason.INVALID_PROGRAM: MISTAKE,
     Reason.INVALID_DATASET: MISTAKE,
     Reason.DATASET_NOT_FOUND: MISTAKE,

@@ -177,6 +177,8 @@ class RunReason(StrEnum):
     """Set when `stop: Finish` ended the optimization; the best so far was judged and published (Complete)."""
     GOAL_REACHED = "GoalReached"
     """Set when `goal` ended the optimization; the best so far was judged and published (Complete)."""
+    OPTIMIZER_GAVE_UP = "OptimizerGaveUp"
+    """Set when the optimizer, or a stage, could not go on without an answer, after it had found something; the best so far was judged and published (Complete)."""
     BUDGET_EXHAUSTED = "BudgetExhausted"
     """Set when a limit stopped the optimization; the best so far was judged and published. Raising the limit resumes (Complete)."""
     REUSED = "Reused"

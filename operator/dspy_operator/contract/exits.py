@@ -14,6 +14,8 @@ class Reason(StrEnum):
     """Set when `stop: Finish` ended the optimization; the best-so-far was judged and published."""
     GOAL_REACHED = "GoalReached"
     """Set when `goal` ended the optimization; the best-so-far was judged and published."""
+    OPTIMIZER_GAVE_UP = "OptimizerGaveUp"
+    """Set when the optimizer, or a stage, could not go on without an answer, after it had found something; the best-so-far was judged and published."""
     INVALID_PROGRAM = "InvalidProgram"
     """Set when a type lies outside the grammar, the program cannot be built, or what it looks things up in refuses its queries."""
     INVALID_DATASET = "InvalidDataset"
@@ -90,6 +92,7 @@ EXIT_OF: dict[Reason, Exit] = {
     Reason.COMPLETED: Exit.COMPLETED,
     Reason.STOPPED_EARLY: Exit.COMPLETED,
     Reason.GOAL_REACHED: Exit.COMPLETED,
+    Reason.OPTIMIZER_GAVE_UP: Exit.COMPLETED,
     Reason.INVALID_PROGRAM: Exit.INVALID_PROGRAM,
     Reason.INVALID_DATASET: Exit.INVALID_DATASET,
     Reason.DATASET_NOT_FOUND: Exit.INVALID_DATASET,

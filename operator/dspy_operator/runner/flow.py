@@ -72,6 +72,8 @@ from dspy_operator.runner.watch import Best, Candidate, Unreadable, Watcher
 Listener = Callable[[Progress], None]
 UNPUBLISHED = frozenset({Reason.REPLAY_DIVERGED, Reason.VERIFY_FAILED, Reason.JOURNAL_FULL})
 """Ends after which no best-so-far is written: it is in doubt, or there is no room."""
+_JUDGED_IN_FULL = frozenset({Reason.GOAL_REACHED, Reason.OPTIMIZER_GAVE_UP})
+"""Ends of an optimization that leave all of its judgement's budget."""
 
 log = logging.getLogger(__name__)
 
@@ -324,10 +326,12 @@ class Run:
                 compiled = self._optimize(prepared, start, epoch, watcher)
                 self._score_compiled(prepared, compiled)
         except RunStop as stop:
+            if stop.reason is Reason.OPTIMIZER_GAVE_UP and not self._found_something(student, start):
+                raise RunStop(Reason.MODEL_ANSWERS_UNUSABLE, stop.message, path=stop.path) from stop
             if not stop.keeps_result:
                 raise
             ending = stop
-            if stop.reason is Reason.GOAL_REACHED and self._best.whole is not None:
+            if stop.reason in _JUDGED_IN_FULL and self._best.whole is not None:
                 self._score_compiled(prepared, self._best.whole)
         candidate = compiled or self._best.candidate
         if candidate is None:
@@ -336,11 +340,16 @@ class Run:
         if choice:
             candidate = self._choose(prepared, candidate, epoch.reserve.part(judgement))
         stopped = self._judge(prepared, student, incumbent, candidate)
-        if stopped is not None and (isinstance(ending, Reason) or ending.reason is Reason.GOAL_REACHED):
+        if stopped is not None and (isinstance(ending, Reason) or ending.reason in _JUDGED_IN_FULL):
             ending = stopped
         if isinstance(ending, RunStop):
             ledger.drain()
         return ending, candidate
+
+    def _found_something(self, student: Any, start: Any) -> bool:
+        """Whether the best on all rows is none of those that the optimization began with."""
+        best = self._best.whole
+        return best is not None and best.hash not in (program_hash(student), program_hash(start))
 
     def _size_up(self, prepared: Prepared, arms: int) -> tuple[int, int]:
         """Counts and estimate; calls of the judgement of so many different programs, and of the choice before it."""
@@ -675,18 +684,18 @@ class Run:
         """End the run for what makes DSPy's optimizer give up: it is of the model and no bug of ours.
 
         Raises:
-            RunStop: ModelAnswersUnusable, but for an error of any other kind.
+            RunStop: ModelAnswersUnusable at `maxErrors`, OptimizerGaveUp without one; nothing for an error of any other kind.
         """
         most = counts.get("max_errors")
         # A bootstrap raises the last row's error, an evaluation an Exception of these words (dspy/utils/parallelizer.py).
         if most is not None and (isinstance(error, DSPyError) or str(error).startswith("Execution cancelled")):
-            why = f"maxErrors: {most} rows failed in one bootstrap or evaluation"
+            reason, why = Reason.MODEL_ANSWERS_UNUSABLE, f"maxErrors: {most} rows failed in one bootstrap or evaluation"
         elif isinstance(error, DSPyError):
-            why = "it cannot go on without an answer"
+            reason, why = Reason.OPTIMIZER_GAVE_UP, "it cannot go on without an answer"
         else:
             return
         last = f"; the last error: {' '.join(str(error).split())[:300]}" if isinstance(error, DSPyError) else ""
-        raise RunStop(Reason.MODEL_ANSWERS_UNUSABLE, f"{part.type}: {why}{last}", path=part.path) from error
+        raise RunStop(reason, f"{part.type}: {why}{last}", path=part.path) from error
 
     def _score_compiled(self, prepared: Prepared, compiled: Candidate) -> None:
         """The candidate of an optimizer that scores none itself, on dev: for the report, and for what its tokens cost."""

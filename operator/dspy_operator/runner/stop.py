@@ -26,4 +26,9 @@ class RunStop(BaseException):
     @property
     def keeps_result(self) -> bool:
         """Whether the best-so-far is still judged and published: a limit or a wish ended the phase, not a fault."""
-        return self.reason in {Reason.BUDGET_EXHAUSTED, Reason.STOPPED_EARLY, Reason.GOAL_REACHED}
+        return self.reason in {
+            Reason.BUDGET_EXHAUSTED,
+            Reason.STOPPED_EARLY,
+            Reason.GOAL_REACHED,
+            Reason.OPTIMIZER_GAVE_UP,
+        }

@@ -430,6 +430,7 @@ _ENDINGS = (
     Reason.BUDGET_TOO_SMALL,
     Reason.STOPPED_EARLY,
     Reason.GOAL_REACHED,
+    Reason.OPTIMIZER_GAVE_UP,
 )
 _CODES = (0, 45, 51, 70, 137, 143)
 Step = Callable[[Life, str, int, random.Random], None]

@@ -539,6 +539,13 @@ ROWS = (
         "Succeeded",
     ),
     Row(
+        RunReason.OPTIMIZER_GAVE_UP,
+        _pod(_ends(Reason.OPTIMIZER_GAVE_UP)),
+        ("Complete", "True"),
+        "words of OptimizerGaveUp",
+        "Succeeded",
+    ),
+    Row(
         RunReason.BUDGET_EXHAUSTED,
         _pod(_ends(Reason.BUDGET_EXHAUSTED, calls=100)),
         ("Complete", "True"),
