@@ -48,20 +48,27 @@ PROGRAM: dict[str, Any] = {
 ENDPOINT: dict[str, Any] = {
     "access": {"namespaces": {"from": "All"}},
     "replicas": 2,
-    "scaling": {"minReplicas": 0, "maxReplicas": 3, "scaleDownDelay": "5m"},
 }
 
 
 def resolved(
     run_changes: dict[str, Any], program_changes: dict[str, Any], endpoint_changes: dict[str, Any]
 ) -> dict[str, Any]:
-    around = Surroundings("/data", Paths(journal="j", out="o", control="c"), dataset_digest="sha256:0")
+    around = Surroundings(
+        "/data",
+        Paths(journal="j", out="o", control="c"),
+        dataset_digest="sha256:0",
+        urls={"default/qwen": "http://models.example/v1"},
+    )
     made = resolve(run(run_changes), program(program_changes), {"default/qwen": endpoint(endpoint_changes)}, around)
     return made.document()
 
 
 def test_what_only_a_cluster_needs_changes_nothing_that_is_computed() -> None:
     assert resolved(RUN, PROGRAM, ENDPOINT) == resolved({}, {}, {})
+    pods = {"provider": {"type": "Ollama", "ollama": {"model": "qwen2.5-coder:0.5b"}}}
+    scaling = {"minReplicas": 0, "maxReplicas": 3, "scaleDownDelay": "5m"}
+    assert resolved({}, {}, {**pods, "scaling": scaling}) == resolved({}, {}, pods)
 
 
 def test_every_field_of_a_run_that_decides_nothing_is_among_them() -> None:

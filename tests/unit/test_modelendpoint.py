@@ -85,7 +85,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "and not negative": (
         {"pricing": {**PRICING, "cachedInput": "0"}},
         {"pricing": {**PRICING, "cachedInput": "-0.1"}},
-        ["spec.pricing.cachedInput: cachedInput must not be negative"],
+        ['spec.pricing.cachedInput: cachedInput must be at least "0", found "-0.1"'],
     ),
     "a price list is whole": (
         {"pricing": PRICING},
@@ -105,7 +105,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "and is above zero": (
         {"request": {"timeout": "1ms"}},
         {"request": {"timeout": "0s"}},
-        ["spec.request.timeout: timeout must be above zero"],
+        ['spec.request.timeout: timeout must be above zero, found "0s"'],
     ),
 }
 

@@ -76,17 +76,17 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a threshold is a score of 0 to 1": (
         {"optimizer.type": "BootstrapFewShot", "optimizer.bootstrapFewShot": {"metricThreshold": "0.5"}},
         {"optimizer.type": "BootstrapFewShot", "optimizer.bootstrapFewShot": {"metricThreshold": "50"}},
-        ['spec.optimizer.bootstrapFewShot.metricThreshold: metricThreshold must be above "0" and at most "1"'],
+        ['spec.optimizer.bootstrapFewShot.metricThreshold: metricThreshold must be above "0" and at most "1", found "50"'],
     ),
     "also MIPROv2's": (
         {"optimizer.type": "MIPROv2", MIPRO: {"metricThreshold": "1"}},
         {"optimizer.type": "MIPROv2", MIPRO: {"metricThreshold": "0"}},
-        ['spec.optimizer.miproV2.metricThreshold: metricThreshold must be above "0" and at most "1"'],
+        ['spec.optimizer.miproV2.metricThreshold: metricThreshold must be above "0" and at most "1", found "0"'],
     ),
     "initTemperature is 0 to 2": (
         {"optimizer.type": "MIPROv2", MIPRO: {"initTemperature": "2"}},
         {"optimizer.type": "MIPROv2", MIPRO: {"initTemperature": "20"}},
-        ['spec.optimizer.miproV2.initTemperature: initTemperature must be "0" to "2"'],
+        ['spec.optimizer.miproV2.initTemperature: initTemperature must be "0" to "2", found "20"'],
     ),
     "a budget limits calls, tokens or cost": (
         {"budget": {"cost": "0.01"}},
@@ -106,12 +106,12 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "also in money": (
         {"budget": {"cost": "0.000001"}},
         {"budget": {"cost": "0.00"}},
-        ['spec.budget.cost: cost must be above "0"'],
+        ['spec.budget.cost: cost must be above "0", found "0.00"'],
     ),
     "also in time": (
         {"budget": {"calls": 1, "wallClock": "1ms"}},
         {"budget": {"calls": 1, "wallClock": "0s"}},
-        ["spec.budget.wallClock: wallClock must be above zero"],
+        ['spec.budget.wallClock: wallClock must be above zero, found "0s"'],
     ),
     "time has a unit": (
         {"budget": {"calls": 1, "wallClock": "1h30m"}},
@@ -142,7 +142,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "a role's request follows the rules of requests": (
         {"endpoints": {"prompt": {"name": "b", "request": {"temperature": "0.7"}}}},
         {"endpoints": {"prompt": {"name": "b", "request": {"temperature": "7"}}}},
-        ['spec.endpoints.prompt.request.temperature: temperature must be "0" to "2"'],
+        ['spec.endpoints.prompt.request.temperature: temperature must be "0" to "2", found "7"'],
     ),
 }  # fmt: skip
 

@@ -152,7 +152,7 @@ SHAPES = [
     ),
     *(
         pytest.param(
-            repeated("Refine", 0, 1, "x" * width, "int", module="ChainOfThought", failCount=64),
+            repeated("Refine", 0, 1, "x" * width, "int", module="ChainOfThought", attempts=64, failCount=64),
             SCHEMA,
             None,
             id=f"a pattern of {width} characters",

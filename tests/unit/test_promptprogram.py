@@ -110,12 +110,12 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "temperature is 0 to 2": (
         {"target.request": {"temperature": "2"}},
         {"target.request": {"temperature": "2.1"}},
-        ['spec.target.request.temperature: temperature must be "0" to "2"'],
+        ['spec.target.request.temperature: temperature must be "0" to "2", found "2.1"'],
     ),
     "topP is above 0, at most 1": (
         {"target.request": {"topP": "1"}},
         {"target.request": {"topP": "0"}},
-        ['spec.target.request.topP: topP must be above "0" and at most "1"'],
+        ['spec.target.request.topP: topP must be above "0" and at most "1", found "0"'],
     ),
     "maxTokens is a whole number": (
         {"target.request": {"maxTokens": 1}},
@@ -197,17 +197,17 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "accept is above 0, at most 1": (
         {"metric.accept": "0.5"},
         {"metric.accept": "50"},
-        ['spec.metric.accept: accept must be above "0" and at most "1"'],
+        ['spec.metric.accept: accept must be above "0" and at most "1", found "50"'],
     ),
     "alpha is a probability": (
         {"promotion": {"alpha": "0.05"}},
         {"promotion": {"alpha": "5"}},
-        ['spec.promotion.alpha: alpha must be between "0" and "1"'],
+        ['spec.promotion.alpha: alpha must be between "0" and "1", found "5"'],
     ),
     "minImprovement is in points": (
         {"promotion": {"minImprovement": "100"}},
         {"promotion": {"minImprovement": "-1"}},
-        ['spec.promotion.minImprovement: minImprovement must be "0" to "100"'],
+        ['spec.promotion.minImprovement: minImprovement must be "0" to "100", found "-1"'],
     ),
     "promotion is Auto or Manual": (
         {"promotion": {"mode": "Manual"}},

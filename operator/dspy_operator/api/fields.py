@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -17,7 +17,7 @@ from pydantic.functional_validators import AfterValidator, BeforeValidator
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from dspy_operator.api import unsupported
-from dspy_operator.api.rules import DECIMAL, Rule, Ruled, quoted, union_rules
+from dspy_operator.api.rules import DECIMAL, Rule, Ruled, ValueRule, quoted, union_rules
 from dspy_operator.api.unsupported import NotYet
 
 GROUP = "dspy-operator.io"
@@ -73,6 +73,16 @@ class ApiModel(BaseModel):
             name = next((name for name, field in type(self).model_fields.items() if field.alias == entry.field), None)
             if (said := entry.refusal(getattr(self, name) if name else self)) is not None:
                 raise PydanticCustomError("not_supported_yet", "{said}", {"said": said})
+        return self
+
+    @model_validator(mode="after")
+    def _values_keep_their_rules(self) -> Self:
+        names = {field.alias: name for name, field in type(self).model_fields.items()}
+        for rule in self.RULES:
+            if not isinstance(rule, ValueRule) or (value := getattr(self, names[rule.name])) is None:
+                continue
+            if (said := rule.refusal(value)) is not None:
+                raise PydanticCustomError("range", "{said}", {"said": said})
         return self
 
     @classmethod
@@ -250,6 +260,17 @@ class UnionModel(ApiModel):
     def _one_member(self) -> Self:
         one_of(self, self.type, self.MEMBERS, self.REQUIRED)
         return self
+
+
+def refuse_namesakes(what: str, names: Sequence[str]) -> None:
+    """Refuse a list of which two entries have one name.
+
+    Args:
+        what: the list's name, a plural: "tools".
+        names: of all entries.
+    """
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise PydanticCustomError("duplicate_field", 'two {what} have the name "{name}"', {"what": what, "name": twice})
 
 
 def decimal(text: str) -> Decimal:

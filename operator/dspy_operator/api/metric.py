@@ -15,7 +15,6 @@ from dspy_operator.api.fields import (
     FieldClass,
     FieldName,
     UnionModel,
-    decimal,
     spec_field,
 )
 from dspy_operator.api.rules import Rule, decimal_rule
@@ -54,8 +53,8 @@ class NumericMetric(FieldsMetric):
     """Whether numbers are near enough."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        decimal_rule("tolerance", "0 <= it", "tolerance must not be negative"),
-        decimal_rule("relativeTolerance", "0 <= it", "relativeTolerance must not be negative"),
+        decimal_rule("tolerance", at_least="0"),
+        decimal_rule("relativeTolerance", at_least="0"),
     )
 
     tolerance: DecimalString | None = spec_field(
@@ -66,13 +65,6 @@ class NumericMetric(FieldsMetric):
         'Most that an answer may be off, as a part of what is expected; unset means "0". The larger of the two counts.',
         default=None,
     )
-
-    @model_validator(mode="after")
-    def _not_negative(self) -> Self:
-        for name, value in (("tolerance", self.tolerance), ("relativeTolerance", self.relative_tolerance)):
-            if value is not None and decimal(value) < 0:
-                raise PydanticCustomError("range", "{name} must not be negative", {"name": name})
-        return self
 
 
 class JudgeReward(ApiModel):
@@ -91,7 +83,7 @@ class JudgeReward(ApiModel):
 class Calibration(ApiModel):
     """Answers that people graded: how far the judge agrees with them is told before anything else is asked."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (decimal_rule("minKappa", "0 <= it && it <= 1", 'minKappa must be "0" to "1"'),)
+    RULES: ClassVar[tuple[Rule, ...]] = (decimal_rule("minKappa", at_least="0", at_most="1"),)
 
     answer: ColumnName = spec_field(
         INPUT,
@@ -108,12 +100,6 @@ class Calibration(ApiModel):
         "before its baseline. Unset means that it is only told.",
         default=None,
     )
-
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        if self.min_kappa is not None and not 0 <= decimal(self.min_kappa) <= 1:
-            raise PydanticCustomError("range", 'minKappa must be "0" to "1"')
-        return self
 
 
 class JudgeMetric(JudgeReward):
@@ -212,18 +198,12 @@ class PartMetric(UnionModel):
 class WeightedMetric(ApiModel):
     """A part of a composite metric."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (decimal_rule("weight", "0 < it", 'weight must be above "0"'),)
+    RULES: ClassVar[tuple[Rule, ...]] = (decimal_rule("weight", above="0"),)
 
     metric: PartMetric = spec_field(INPUT, "How good the answer is in this respect.")
     weight: DecimalString | None = spec_field(
         INPUT, 'How much it counts beside the others; unset means "1".', default=None
     )
-
-    @model_validator(mode="after")
-    def _above_zero(self) -> Self:
-        if self.weight is not None and decimal(self.weight) <= 0:
-            raise PydanticCustomError("range", 'weight must be above "0"')
-        return self
 
 
 class CompositeMetric(ApiModel):
@@ -269,9 +249,7 @@ class Metric(UnionModel):
     MEMBERS: ClassVar[dict[str, str]] = {**PartMetric.MEMBERS, "Composite": "composite"}
     REQUIRED: ClassVar[frozenset[str]] = PartMetric.REQUIRED | {"Composite"}
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        decimal_rule("accept", "0 < it && it <= 1", 'accept must be above "0" and at most "1"'),
-    )
+    RULES: ClassVar[tuple[Rule, ...]] = (decimal_rule("accept", above="0", at_most="1"),)
 
     type: Literal["ExactMatch", "F1", "Contains", "Regex", "JSONEqual", "Numeric", "Judge", "Composite", "Code"] = (
         spec_field(
@@ -313,12 +291,6 @@ class Metric(UnionModel):
             f"composite.parts[{number}].metric.code": part.metric.code for number, part in enumerate(parts)
         }
         return {path: code for path, code in found.items() if code is not None}
-
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        if self.accept is not None and not 0 < decimal(self.accept) <= 1:
-            raise PydanticCustomError("range", 'accept must be above "0" and at most "1"')
-        return self
 
 
 class Reward(UnionModel):

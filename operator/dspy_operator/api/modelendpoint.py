@@ -16,8 +16,6 @@ from dspy_operator.api.fields import (
     ForeignName,
     Opaque,
     UnionModel,
-    decimal,
-    parse_duration,
     spec_field,
 )
 from dspy_operator.api.podtemplate import PodTemplate, Quantity
@@ -29,10 +27,12 @@ EXECUTION, LIVE, CONTROL = FieldClass.EXECUTION, FieldClass.LIVE, FieldClass.CON
 ModelName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")]
 
 _HEADER = r"^[A-Za-z0-9][-A-Za-z0-9_]*$"
+_IS_HEADER = f"name.size() <= 128 && name.matches({quoted(_HEADER)})"
 _HEADER_KEYS = Rule(
     id="keys-are-header-names",
-    cel=f"self.all(name, name.size() <= 128 && name.matches({quoted(_HEADER)}))",
-    message=f"keys must match {_HEADER} and have at most 128 characters",
+    cel=f"self.all(name, {_IS_HEADER})",
+    message=f"""'key "' + self.filter(name, !({_IS_HEADER}))[0] + {quoted(f'" must match {_HEADER} and have at most 128 characters')}""",
+    computed=True,
 )
 Headers = Annotated[
     dict[
@@ -180,9 +180,9 @@ class Pricing(ApiModel):
     """What a million tokens cost."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        decimal_rule("input", "0 <= it", "input must not be negative"),
-        decimal_rule("cachedInput", "0 <= it", "cachedInput must not be negative"),
-        decimal_rule("output", "0 <= it", "output must not be negative"),
+        decimal_rule("input", at_least="0"),
+        decimal_rule("cachedInput", at_least="0"),
+        decimal_rule("output", at_least="0"),
     )
 
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", max_length=3)] = spec_field(
@@ -194,13 +194,6 @@ class Pricing(ApiModel):
     )
     output: DecimalString = spec_field(LIVE, "Price of a million output tokens.")
 
-    @model_validator(mode="after")
-    def _not_negative(self) -> Self:
-        for name, value in (("input", self.input), ("cachedInput", self.cached_input), ("output", self.output)):
-            if value is not None and decimal(value) < 0:
-                raise PydanticCustomError("range", "{name} must not be negative", {"name": name})
-        return self
-
 
 class EndpointRequest(ApiModel):
     """How a request is sent."""
@@ -208,12 +201,6 @@ class EndpointRequest(ApiModel):
     RULES: ClassVar[tuple[Rule, ...]] = (above_zero_rule("timeout"),)
 
     timeout: Duration | None = spec_field(EXECUTION, 'How long one request may take; unset means "60s".', default=None)
-
-    @model_validator(mode="after")
-    def _not_zero(self) -> Self:
-        if self.timeout is not None and parse_duration(self.timeout).total_seconds() <= 0:
-            raise PydanticCustomError("range", "timeout must be above zero")
-        return self
 
 
 class Scaling(ApiModel):
@@ -281,6 +268,7 @@ class Access(ApiModel):
 
 _PODS = "(has(self.scaling) ? self.scaling.maxReplicas : has(self.replicas) ? self.replicas : 1)"
 _SHARED_CACHE: Final = "a cache that more than one pod shares needs accessModes: [ReadWriteMany]"
+_SCALES_NOTHING: Final = "scaling is for pods of ours: provider.type {type} has none"
 _CLAIM = "self.provider.ollama.cache.persistentVolumeClaim"
 
 
@@ -294,6 +282,14 @@ class ModelEndpointSpec(ApiModel):
             f"has({_CLAIM}.accessModes) && {_CLAIM}.accessModes.exists(mode, mode == 'ReadWriteMany')",
             message=_SHARED_CACHE,
             field=".provider.ollama.cache.persistentVolumeClaim",
+        ),
+        Rule(
+            id="scaling-is-for-pods",
+            cel="!has(self.scaling) || self.provider.type == 'Ollama'",
+            message=" + self.provider.type + ".join(map(quoted, _SCALES_NOTHING.split("{type}"))),
+            computed=True,
+            field=".scaling",
+            reason="FieldValueForbidden",
         ),
     )
 
@@ -319,6 +315,12 @@ class ModelEndpointSpec(ApiModel):
     scaling: Scaling | None = spec_field(
         LIVE, "How many pods, as runs come and go; unset means as `replicas` says.", default=None
     )
+
+    @model_validator(mode="after")
+    def _scaling_is_for_pods(self) -> Self:
+        if self.scaling is not None and self.provider.type != "Ollama":
+            raise PydanticCustomError("selector", _SCALES_NOTHING, {"type": self.provider.type})
+        return self
 
     @model_validator(mode="after")
     def _a_shared_cache_can_be_shared(self) -> Self:

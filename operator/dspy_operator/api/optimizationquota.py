@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from dspy_operator.api.fields import ApiModel, DecimalString, FieldClass, decimal, spec_field
+from dspy_operator.api.fields import ApiModel, DecimalString, FieldClass, spec_field
 from dspy_operator.api.rules import Rule, decimal_rule
 from dspy_operator.api.selector import NamespaceSelector
 
@@ -16,7 +15,7 @@ CONTROL = FieldClass.CONTROL
 Calls = Annotated[int, Field(ge=0, le=100_000_000_000)]
 Tokens = Annotated[int, Field(ge=0, le=1_000_000_000_000_000)]
 
-_COST = decimal_rule("cost", "0 <= it", "cost must not be negative")
+_COST = decimal_rule("cost", at_least="0")
 
 
 class Amounts(ApiModel):
@@ -29,12 +28,6 @@ class Amounts(ApiModel):
     cost: DecimalString | None = spec_field(
         CONTROL, "Money, in the currency of the endpoints' pricing; unset means no limit.", default=None
     )
-
-    @model_validator(mode="after")
-    def _not_negative(self) -> Self:
-        if self.cost is not None and decimal(self.cost) < 0:
-            raise PydanticCustomError("range", "cost must not be negative")
-        return self
 
 
 class QuotaLimits(Amounts):

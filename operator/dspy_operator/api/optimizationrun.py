@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -16,13 +15,11 @@ from dspy_operator.api.fields import (
     ForeignName,
     ObjectName,
     UnionModel,
-    decimal,
-    parse_duration,
     spec_field,
 )
 from dspy_operator.api.podtemplate import PodTemplate, Quantity
 from dspy_operator.api.promptprogram import EndpointRef, SamplingRequest
-from dspy_operator.api.rules import Rule, above_zero_rule, decimal_rule, quoted
+from dspy_operator.api.rules import Rule, above_zero_rule, decimal_rule, kebab, quoted
 
 INPUT, LIVE, IMMUTABLE = FieldClass.INPUT, FieldClass.LIVE, FieldClass.IMMUTABLE
 EXECUTION, CONTROL = FieldClass.EXECUTION, FieldClass.CONTROL
@@ -57,19 +54,9 @@ class OptimizerOptions(ApiModel):
         }
 
 
-_THRESHOLD = decimal_rule("metricThreshold", "0 < it && it <= 1", 'metricThreshold must be above "0" and at most "1"')
-_INIT_TEMPERATURE = decimal_rule("initTemperature", "0 <= it && it <= 2", 'initTemperature must be "0" to "2"')
-
-
-def _check_temperature(name: str, temperature: str | None) -> None:
-    if temperature is not None and not 0 <= decimal(temperature) <= 2:
-        raise PydanticCustomError("range", '{name} must be "0" to "2"', {"name": name})
-
-
-def _check_threshold(threshold: str | None) -> None:
-    # A metric's own score, not the 0 to 100 of reports: "50" would never be reached, and nothing would say so.
-    if threshold is not None and not 0 < decimal(threshold) <= 1:
-        raise PydanticCustomError("range", 'metricThreshold must be above "0" and at most "1"')
+# A metric's own score, not the 0 to 100 of reports: "50" would never be reached, and nothing would say so.
+_THRESHOLD = decimal_rule("metricThreshold", above="0", at_most="1")
+_INIT_TEMPERATURE = decimal_rule("initTemperature", at_least="0", at_most="2")
 
 
 class LabeledFewShotOptions(OptimizerOptions):
@@ -105,10 +92,9 @@ class BootstrapFewShotOptions(OptimizerOptions):
     )
     max_errors: Errors | None = spec_field(INPUT, _MAX_ERRORS, default=None)
 
-    @model_validator(mode="after")
-    def _ranges(self) -> Self:
-        _check_threshold(self.metric_threshold)
-        return self
+
+_NO_MINIBATCH: Final = "{name} does nothing with minibatch: false: remove one of them"
+_NO_MERGE: Final = "maxMergeInvocations does nothing with useMerge: false: remove one of them"
 
 
 class MIPROv2Options(OptimizerOptions):
@@ -145,6 +131,15 @@ class MIPROv2Options(OptimizerOptions):
             message="has(self.numTrials) ? 'numTrials needs numCandidates beside it: write both, or neither' : "
             "'numCandidates needs numTrials beside it: write both, or neither'",
             computed=True,
+        ),
+        *(
+            Rule(
+                id=f"{kebab(name)}-has-minibatches",
+                cel=f"!has(self.{name}) || !has(self.minibatch) || self.minibatch",
+                message=_NO_MINIBATCH.format(name=name),
+                field=f".{name}",
+            )
+            for name in ("minibatchSize", "minibatchFullEvalSteps")
         ),
     )
 
@@ -203,9 +198,11 @@ class MIPROv2Options(OptimizerOptions):
     )
 
     @model_validator(mode="after")
-    def _ranges(self) -> Self:
-        _check_threshold(self.metric_threshold)
-        _check_temperature("initTemperature", self.init_temperature)
+    def _minibatch_is_on(self) -> Self:
+        sizes = {"minibatchSize": self.minibatch_size, "minibatchFullEvalSteps": self.minibatch_full_eval_steps}
+        name = next((name for name, value in sizes.items() if value is not None), None)
+        if self.minibatch is False and name is not None:
+            raise PydanticCustomError("range", _NO_MINIBATCH, {"name": name})
         return self
 
     @property
@@ -266,6 +263,12 @@ class GEPAOptions(OptimizerOptions):
             message=_GEPA_SIZES,
             computed=True,
         ),
+        Rule(
+            id="merge-is-on",
+            cel="!has(self.useMerge) || self.useMerge || !has(self.maxMergeInvocations)",
+            message=_NO_MERGE,
+            field=".maxMergeInvocations",
+        ),
     )
 
     auto: Literal["FitBudget", "Light", "Medium", "Heavy"] | None = spec_field(
@@ -308,6 +311,12 @@ class GEPAOptions(OptimizerOptions):
         return self.auto in (None, "FitBudget") and self.max_full_evals is None and self.max_metric_calls is None
 
     @model_validator(mode="after")
+    def _merge_is_on(self) -> Self:
+        if self.use_merge is False and self.max_merge_invocations is not None:
+            raise PydanticCustomError("range", _NO_MERGE)
+        return self
+
+    @model_validator(mode="after")
     def _one_size(self) -> Self:
         sizes = [
             name
@@ -342,7 +351,7 @@ class BootstrapFewShotWithRandomSearchOptions(BootstrapFewShotOptions):
     }
     RULES: ClassVar[tuple[Rule, ...]] = (
         *BootstrapFewShotOptions.RULES,
-        decimal_rule("stopAtScore", "0 < it && it <= 100", 'stopAtScore must be above "0" and at most "100"'),
+        decimal_rule("stopAtScore", above="0", at_most="100"),
     )
 
     max_bootstrapped_demos: Annotated[int, Field(ge=1, le=64)] | None = spec_field(
@@ -363,12 +372,6 @@ class BootstrapFewShotWithRandomSearchOptions(BootstrapFewShotOptions):
     )
     racing: bool | None = spec_field(INPUT, _RACING, default=None)
 
-    @model_validator(mode="after")
-    def _score(self) -> Self:
-        if self.stop_at_score is not None and not 0 < decimal(self.stop_at_score) <= 100:
-            raise PydanticCustomError("range", 'stopAtScore must be above "0" and at most "100"')
-        return self
-
 
 class COPROOptions(OptimizerOptions):
     """dspy.COPRO: instructions, improved round by round by a model that reads earlier ones and their scores."""
@@ -384,11 +387,6 @@ class COPROOptions(OptimizerOptions):
         INPUT, 'Temperature of proposals; unset means "1.4".', default=None
     )
 
-    @model_validator(mode="after")
-    def _ranges(self) -> Self:
-        _check_temperature("initTemperature", self.init_temperature)
-        return self
-
 
 class SIMBAOptions(OptimizerOptions):
     """dspy.SIMBA: rules and demonstrations from the rows on which answers differ most."""
@@ -403,7 +401,7 @@ class SIMBAOptions(OptimizerOptions):
         "temperature_for_candidates": "0.2",
     }
     RULES: ClassVar[tuple[Rule, ...]] = tuple(
-        decimal_rule(name, "0.01 <= it && it <= 2", f'{name} must be "0.01" to "2"')
+        decimal_rule(name, at_least="0.01", at_most="2")  # below, its softmax overflows
         for name in ("temperatureForSampling", "temperatureForCandidates")
     )
 
@@ -424,16 +422,6 @@ class SIMBAOptions(OptimizerOptions):
     temperature_for_candidates: DecimalString | None = spec_field(
         INPUT, 'Temperature of the choice of what is improved, not of a model; unset means "0.2".', default=None
     )
-
-    @model_validator(mode="after")
-    def _ranges(self) -> Self:
-        for name, value in (
-            ("temperatureForSampling", self.temperature_for_sampling),
-            ("temperatureForCandidates", self.temperature_for_candidates),
-        ):
-            if value is not None and not Decimal("0.01") <= decimal(value) <= 2:  # below, its softmax overflows
-                raise PydanticCustomError("range", '{name} must be "0.01" to "2"', {"name": name})
-        return self
 
 
 class InferRulesOptions(BootstrapFewShotOptions):
@@ -616,7 +604,7 @@ class Budget(ApiModel):
             message="at least one of calls, tokens, cost is required",
             reason="FieldValueRequired",
         ),
-        decimal_rule("cost", "0 < it", 'cost must be above "0"'),
+        decimal_rule("cost", above="0"),
         above_zero_rule("wallClock"),
     )
 
@@ -639,9 +627,6 @@ class Budget(ApiModel):
     def _at_least_one(self) -> Self:
         if self.calls is None and self.tokens is None and self.cost is None:
             raise PydanticCustomError("budget", "at least one of calls, tokens, cost is required")
-        if self.cost is not None and decimal(self.cost) <= 0:
-            raise PydanticCustomError("range", 'cost must be above "0"')
-        _above_zero("wallClock", self.wall_clock)
         return self
 
 
@@ -674,7 +659,7 @@ class Goal(ApiModel):
             message="at least one of score, patience is required",
             reason="FieldValueRequired",
         ),
-        decimal_rule("score", "0 < it && it <= 100", 'score must be above "0" and at most "100"'),
+        decimal_rule("score", above="0", at_most="100"),
     )
 
     score: DecimalString | None = spec_field(
@@ -692,8 +677,6 @@ class Goal(ApiModel):
     def _says_when(self) -> Self:
         if self.score is None and self.patience is None:
             raise PydanticCustomError("goal", "at least one of score, patience is required")
-        if self.score is not None and not 0 < decimal(self.score) <= 100:
-            raise PydanticCustomError("range", 'score must be above "0" and at most "100"')
         return self
 
 
@@ -708,12 +691,6 @@ class Deadlines(ApiModel):
     progress: Duration | None = spec_field(
         EXECUTION, 'Longest time without a sign of life from the pod; unset means "15m".', default=None
     )
-
-    @model_validator(mode="after")
-    def _not_zero(self) -> Self:
-        _above_zero("pending", self.pending)
-        _above_zero("progress", self.progress)
-        return self
 
 
 class Cleanup(ApiModel):
@@ -756,11 +733,6 @@ class AnswersFrom(ApiModel):
     runs: Annotated[list[ForeignName], Field(min_length=1, max_length=8)] = spec_field(
         EXECUTION, "Names of OptimizationRuns of this namespace whose journals are kept."
     )
-
-
-def _above_zero(name: str, duration: str | None) -> None:
-    if duration is not None and parse_duration(duration).total_seconds() <= 0:
-        raise PydanticCustomError("range", "{name} must be above zero", {"name": name})
 
 
 SCORE_NO_CANDIDATES = ("Evaluate", "LabeledFewShot", "BootstrapFewShot", "SIMBA")

@@ -52,21 +52,26 @@ _KEY_LENGTH = 317
 LabelKey = Annotated[str, Field(min_length=1, max_length=_KEY_LENGTH, pattern=_KEY)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?)?$")]
 
+_IS_KEY = f"key.size() <= {_KEY_LENGTH} && key.matches({quoted(_KEY)})"
 _KEYS = Rule(
     id="keys-are-label-keys",
-    cel=f"self.all(key, key.size() <= {_KEY_LENGTH} && key.matches({quoted(_KEY)}))",
-    message=f"keys must match {_KEY} and have at most {_KEY_LENGTH} characters",
+    cel=f"self.all(key, {_IS_KEY})",
+    message=f"""'key "' + self.filter(key, !({_IS_KEY}))[0] + {quoted(f'" must match {_KEY} and have at most {_KEY_LENGTH} characters')}""",
+    computed=True,
 )
+_IS_OURS = f'key "{{key}}" must not begin with {GROUP}/: the operator finds its pods by such keys'
 _NOT_OURS = Rule(
     id="keys-are-not-ours",
     cel=f"self.all(key, !key.startsWith({quoted(f'{GROUP}/')}))",
-    message=f"keys must not begin with {GROUP}/: the operator finds its pods by them",
+    message=f"""'key "' + self.filter(key, key.startsWith({quoted(f"{GROUP}/")}))[0] + {quoted(_IS_OURS.removeprefix('key "{key}'))}""",
+    computed=True,
 )
 
 
 def _not_ours(value: dict[str, str]) -> dict[str, str]:
-    if any(key.startswith(f"{GROUP}/") for key in value):
-        raise PydanticCustomError("own_label", _NOT_OURS.message)
+    for key in value:
+        if key.startswith(f"{GROUP}/"):
+            raise PydanticCustomError("own_label", _IS_OURS, {"key": key})
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 from pydantic.functional_validators import AfterValidator
@@ -20,12 +20,11 @@ from dspy_operator.api.fields import (
     FieldClass,
     FieldName,
     UnionModel,
-    decimal,
-    parse_duration,
+    refuse_namesakes,
     spec_field,
 )
 from dspy_operator.api.metric import JudgeReward, Metric, Reward
-from dspy_operator.api.rules import Rule, Ruled, above_zero_rule, decimal_rule, quoted
+from dspy_operator.api.rules import Rule, Ruled, above_zero_rule, decimal_rule, quoted, unique_names_rule
 
 INPUT, EXECUTION = FieldClass.INPUT, FieldClass.EXECUTION
 
@@ -134,12 +133,6 @@ class HTTPTool(ApiModel):
     )
     timeout: Duration | None = spec_field(EXECUTION, 'How long one call may take; unset means "30s".', default=None)
 
-    @model_validator(mode="after")
-    def _not_zero(self) -> Self:
-        if self.timeout is not None and parse_duration(self.timeout).total_seconds() <= 0:
-            raise PydanticCustomError("range", "timeout must be above zero")
-        return self
-
 
 class MCPServer(HTTPTool):
     """A server of the Model Context Protocol: it says which tools it has, and how each is called."""
@@ -173,12 +166,7 @@ class Tool(ApiModel):
             message=f'"{_FINISH}" cannot be a tool\'s name: DSPy adds a tool of that name',
             field=".name",
         ),
-        Rule(
-            id="tool-arguments-are-unique",
-            cel="!has(self.arguments) || self.arguments.all(a, self.arguments.exists_one(b, a.name == b.name))",
-            message="two arguments have the same name",
-            field=".arguments",
-        ),
+        unique_names_rule("tool-arguments-are-unique", "arguments"),
     )
 
     name: FieldName = spec_field(
@@ -229,23 +217,14 @@ class Tool(ApiModel):
             raise PydanticCustomError(
                 "reserved_name", '"finish" cannot be a tool\'s name: DSPy adds a tool of that name'
             )
-        names = [argument.name for argument in self.arguments or ()]
-        if len(set(names)) < len(names):
-            raise PydanticCustomError("duplicate_field", "two arguments have the same name")
+        refuse_namesakes("arguments", [argument.name for argument in self.arguments or ()])
         return self
 
 
 class ReActOptions(ApiModel):
     """dspy.ReAct: the model reasons, calls tools, and answers."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            id="tool-names-are-unique",
-            cel="self.tools.all(a, self.tools.exists_one(b, a.name == b.name))",
-            message="two tools have the same name",
-            field=".tools",
-        ),
-    )
+    RULES: ClassVar[tuple[Rule, ...]] = (unique_names_rule("tool-names-are-unique", "tools"),)
 
     tools: Annotated[list[Tool], Field(min_length=1, max_length=16)] = spec_field(INPUT, "What it may call.")
     max_iters: Annotated[int, Field(ge=1, le=100)] | None = spec_field(
@@ -254,16 +233,24 @@ class ReActOptions(ApiModel):
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
-        if len({tool.name for tool in self.tools}) < len(self.tools):
-            raise PydanticCustomError("duplicate_field", "two tools have the same name")
+        refuse_namesakes("tools", [tool.name for tool in self.tools])
         return self
+
+
+_MORE_FAILURES: Final = "failCount must not be above attempts: no more attempts can fail"
 
 
 class RepeatOptions(ApiModel):
     """Options of dspy.BestOfN and dspy.Refine: the same question several times, the best answer is taken."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        decimal_rule("threshold", "0 < it && it <= 1", 'threshold must be above "0" and at most "1"'),
+        decimal_rule("threshold", above="0", at_most="1"),
+        Rule(
+            id="fail-count-fits-attempts",
+            cel="!has(self.failCount) || self.failCount <= self.attempts",
+            message=_MORE_FAILURES,
+            field=".failCount",
+        ),
     )
 
     module: Literal["Predict", "ChainOfThought"] | None = spec_field(
@@ -281,29 +268,21 @@ class RepeatOptions(ApiModel):
     )
 
     @model_validator(mode="after")
-    def _range(self) -> Self:
-        if not 0 < decimal(self.threshold) <= 1:
-            raise PydanticCustomError("range", 'threshold must be above "0" and at most "1"')
+    def _failures_fit(self) -> Self:
+        if self.fail_count is not None and self.fail_count > self.attempts:
+            raise PydanticCustomError("range", _MORE_FAILURES)
         return self
 
 
 class MultiChainComparisonOptions(ApiModel):
     """dspy.MultiChainComparison: several chains of thought, and one answer made of them."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        decimal_rule("temperature", "0 <= it && it <= 2", 'temperature must be "0" to "2"'),
-    )
+    RULES: ClassVar[tuple[Rule, ...]] = (decimal_rule("temperature", at_least="0", at_most="2"),)
 
     m: Annotated[int, Field(ge=2, le=16)] | None = spec_field(INPUT, "Chains of thought; unset means 3.", default=None)
     temperature: DecimalString | None = spec_field(
         INPUT, 'Temperature of the comparison, "0" to "2"; unset means "0.7".', default=None
     )
-
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        if self.temperature is not None and not 0 <= decimal(self.temperature) <= 2:
-            raise PydanticCustomError("range", 'temperature must be "0" to "2"')
-        return self
 
 
 class Module(UnionModel):
@@ -651,14 +630,7 @@ class TypeField(ApiModel):
 class ObjectType(ApiModel):
     """An object with named fields, for the types of signatures."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            id="type-fields-are-unique",
-            cel="self.fields.all(a, self.fields.exists_one(b, a.name == b.name))",
-            message="two fields have the same name",
-            field=".fields",
-        ),
-    )
+    RULES: ClassVar[tuple[Rule, ...]] = (unique_names_rule("type-fields-are-unique", "fields"),)
 
     fields: Annotated[list[TypeField], Field(min_length=1, max_length=32)] = spec_field(
         INPUT, "The fields, in the order of the prompt."
@@ -666,8 +638,7 @@ class ObjectType(ApiModel):
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
-        if len({field.name for field in self.fields}) < len(self.fields):
-            raise PydanticCustomError("duplicate_field", "two fields have the same name")
+        refuse_namesakes("fields", [field.name for field in self.fields])
         return self
 
 

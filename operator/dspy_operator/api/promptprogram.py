@@ -14,7 +14,6 @@ from dspy_operator.api.fields import (
     FieldClass,
     ForeignName,
     ObjectName,
-    decimal,
     spec_field,
 )
 from dspy_operator.api.metric import Metric
@@ -81,8 +80,8 @@ class SamplingRequest(ApiModel):
     """How the model samples; part of what is computed."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        decimal_rule("temperature", "0 <= it && it <= 2", 'temperature must be "0" to "2"'),
-        decimal_rule("topP", "0 < it && it <= 1", 'topP must be above "0" and at most "1"'),
+        decimal_rule("temperature", at_least="0", at_most="2"),
+        decimal_rule("topP", above="0", at_most="1"),
     )
 
     temperature: DecimalString | None = spec_field(
@@ -97,14 +96,6 @@ class SamplingRequest(ApiModel):
     stop: (
         Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(min_length=1, max_length=4)] | None
     ) = spec_field(INPUT, "Texts at which the answer ends; unset means none.", default=None)
-
-    @model_validator(mode="after")
-    def _ranges(self) -> Self:
-        if self.temperature is not None and not 0 <= decimal(self.temperature) <= 2:
-            raise PydanticCustomError("range", 'temperature must be "0" to "2"')
-        if self.top_p is not None and not 0 < decimal(self.top_p) <= 1:
-            raise PydanticCustomError("range", 'topP must be above "0" and at most "1"')
-        return self
 
 
 class EndpointRef(ApiModel):
@@ -130,8 +121,8 @@ class Promotion(ApiModel):
     """When a candidate replaces what is served."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
-        decimal_rule("alpha", "0 < it && it < 1", 'alpha must be between "0" and "1"'),
-        decimal_rule("minImprovement", "0 <= it && it <= 100", 'minImprovement must be "0" to "100"'),
+        decimal_rule("alpha", above="0", below="1"),
+        decimal_rule("minImprovement", at_least="0", at_most="100"),
     )
 
     mode: Literal["Auto", "Manual"] | None = spec_field(
@@ -145,14 +136,6 @@ class Promotion(ApiModel):
         'Probability of promoting by chance, spent over all looks at a test set; unset means "0.05".',
         default=None,
     )
-
-    @model_validator(mode="after")
-    def _ranges(self) -> Self:
-        if self.alpha is not None and not 0 < decimal(self.alpha) < 1:
-            raise PydanticCustomError("range", 'alpha must be between "0" and "1"')
-        if self.min_improvement is not None and not 0 <= decimal(self.min_improvement) <= 100:
-            raise PydanticCustomError("range", 'minImprovement must be "0" to "100"')
-        return self
 
 
 class RevisionPin(ApiModel):

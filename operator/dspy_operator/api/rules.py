@@ -7,8 +7,11 @@ that keeps the rule and one that breaks it.
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from pydantic import GetJsonSchemaHandler
@@ -42,11 +45,7 @@ class Rule:
     @property
     def texts(self) -> tuple[str, ...]:
         """The message as one text, or the texts around what is computed: 'a ' + self.type + ' b' has "a " and " b"."""
-        if not self.computed:
-            return (self.message,)
-        outside, *parts = _TEXT.split(self.message)
-        texts = tuple(re.sub(r"\\(.)", r"\1", text) for text in parts[::2])
-        return (*([""] if outside else []), *texts, *([""] if parts and parts[-1] else []))
+        return texts_of(self.message) if self.computed else (self.message,)
 
     def document(self) -> dict[str, Any]:
         """As the schema has it."""
@@ -74,6 +73,13 @@ class Ruled:
         return schema
 
 
+def texts_of(expression: str) -> tuple[str, ...]:
+    """The texts of a CEL expression that makes a message, around what is computed: see `Rule.texts`."""
+    outside, *parts = _TEXT.split(expression)
+    texts = tuple(re.sub(r"\\(.)", r"\1", text) for text in parts[::2])
+    return (*([""] if outside else []), *texts, *([""] if parts and parts[-1] else []))
+
+
 def quoted(text: str) -> str:
     """The text as a CEL string."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -83,28 +89,90 @@ DECIMAL = r"^-?[0-9]{1,9}(\.[0-9]{1,9})?$"
 """How a decimal string is written."""
 
 
-def decimal_rule(field: str, bounds: str, message: str) -> Rule:
+@dataclass(frozen=True, kw_only=True)
+class ValueRule(Rule):
+    """A rule about what one optional text holds, by itself; every model checks those among its RULES."""
+
+    name: str
+    """The field's camelCase name."""
+    must: str
+    """What is said of it: "must be above zero"."""
+    keeps: Callable[[str], bool]
+    """The same as `cel`, here."""
+
+    def refusal(self, value: str) -> str | None:
+        """Why this value is refused, or None."""
+        return None if self.keeps(value) else f'{self.name} {self.must}, found "{value}"'
+
+
+def _value_rule(field: str, id_: str, cel: str, must: str, keeps: Callable[[str], bool]) -> ValueRule:
+    message = f"""{quoted(f'{field} {must}, found "')} + self.{field} + '"'"""
+    return ValueRule(
+        id=id_, cel=cel, message=message, computed=True, field=f".{field}", name=field, must=must, keeps=keeps
+    )
+
+
+def decimal_rule(
+    field: str,
+    *,
+    above: str | None = None,
+    at_least: str | None = None,
+    below: str | None = None,
+    at_most: str | None = None,
+) -> ValueRule:
     """The rule that an optional decimal string lies within bounds; what is no number is the pattern's business.
 
     Args:
         field: its camelCase name.
-        bounds: CEL about the number `it`: "0 <= it && it <= 2".
+        above, at_least, below, at_most: the bounds, a lower one and perhaps an upper one, as decimal strings.
     """
-    bounds = re.sub(r"(?<!\.)\b([0-9]+)\b(?!\.)", r"\1.0", bounds).replace("it", f"double(self.{field})")
-    return Rule(
-        id=f"{kebab(field)}-in-range",
-        cel=f"!has(self.{field}) || !self.{field}.matches({quoted(DECIMAL)}) || {bounds}",
-        message=message,
-        field=f".{field}",
+    given = (("above", above), ("at_least", at_least), ("below", below), ("at_most", at_most))
+    bounds = {name: bound for name, bound in given if bound is not None}
+    kept = " && ".join(f"double(self.{field}) {_SIGN[name]} {float(bound)}" for name, bound in bounds.items())
+    return _value_rule(
+        field,
+        f"{kebab(field)}-in-range",
+        f"!has(self.{field}) || !self.{field}.matches({quoted(DECIMAL)}) || {kept}",
+        _MUST[tuple(bounds)].format(**bounds),
+        lambda value: all(_HOLDS[name](Decimal(value), Decimal(bound)) for name, bound in bounds.items()),
     )
 
 
-def above_zero_rule(field: str) -> Rule:
+_SIGN = {"above": ">", "at_least": ">=", "below": "<", "at_most": "<="}
+_HOLDS = {"above": operator.gt, "at_least": operator.ge, "below": operator.lt, "at_most": operator.le}
+_MUST = {
+    ("above",): 'must be above "{above}"',
+    ("at_least",): 'must be at least "{at_least}"',
+    ("above", "below"): 'must be between "{above}" and "{below}"',
+    ("above", "at_most"): 'must be above "{above}" and at most "{at_most}"',
+    ("at_least", "at_most"): 'must be "{at_least}" to "{at_most}"',
+}
+
+
+def above_zero_rule(field: str) -> ValueRule:
     """The rule that an optional duration is not "0s"."""
+    cel = f"!has(self.{field}) || self.{field}.matches('[1-9]')"
+    return _value_rule(
+        field,
+        f"{kebab(field)}-above-zero",
+        cel,
+        "must be above zero",
+        lambda value: re.search("[1-9]", value) is not None,
+    )
+
+
+def unique_names_rule(id_: str, field: str) -> Rule:
+    """The rule that no two entries of an optional list have one name.
+
+    Args:
+        field: the list's camelCase name, a plural: "tools".
+    """
+    names = f"self.{field}.map(each, each.name)"
     return Rule(
-        id=f"{kebab(field)}-above-zero",
-        cel=f"!has(self.{field}) || self.{field}.matches('[1-9]')",
-        message=f"{field} must be above zero",
+        id=id_,
+        cel=f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, a.name == b.name))",
+        message=f"""'two {field} have the name "' + {names}.filter(a, !{names}.exists_one(b, a == b))[0] + '"'""",
+        computed=True,
         field=f".{field}",
     )
 

@@ -11,7 +11,7 @@ from dspy_operator.api.fields import API_VERSION, DURATION, FieldClass
 from dspy_operator.api.objects import KINDS
 from dspy_operator.api.podtemplate import QUANTITY
 from dspy_operator.api.resources import RESOURCES, Resource
-from dspy_operator.api.rules import DECIMAL, KEYWORD
+from dspy_operator.api.rules import DECIMAL, KEYWORD, texts_of
 from dspy_operator.api.status import STATUSES
 from dspy_operator.api.unsupported import PREFIX
 
@@ -127,22 +127,30 @@ def _rows(schema: dict[str, Any], definitions: Mapping[str, Any], path: str, cla
 def _rules(schema: dict[str, Any]) -> list[str]:
     """What the rules of a value say of no single field of its own: of none, or of one further inside."""
     return [
-        rule["message"]
+        said
         for rule in schema.get(KEYWORD, ())
-        if "message" in rule and rule.get("fieldPath", "").count(".") != 1
+        if rule.get("fieldPath", "").count(".") != 1 and (said := _said(rule)) is not None
     ]
 
 
 def _rules_of_field(schema: dict[str, Any], name: str) -> list[str]:
     """What the rules of a model say of one of its fields; choices and what is not supported yet are told elsewhere."""
     return [
-        rule["message"]
+        said
         for rule in schema.get(KEYWORD, ())
         if rule.get("fieldPath") == f".{name}"
-        and "message" in rule
-        and not rule["message"].startswith(PREFIX)
-        and not rule["message"].endswith(f": {name} is required")
+        and (said := _said(rule)) is not None
+        and not said.startswith((PREFIX, f"{name} is set, but type is "))
+        and not said.endswith(f": {name} is required")
     ]
+
+
+def _said(rule: dict[str, Any]) -> str | None:
+    """A rule's words, with "..." for what is computed; None where they are one of several."""
+    if "message" in rule:
+        return str(rule["message"])
+    expression = rule["messageExpression"]
+    return None if " ? " in expression else "...".join(texts_of(expression))
 
 
 def _followed(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
