@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,14 @@ def test_its_predictors_are_the_modules_and_its_inputs_are_declared(tmp_path: Pa
     made.module.predictors()[1].demos = [dspy.Example(text="t", topic="x", label="positive")]
     assert state_document(settled(made.module)) == state_document(made.module)
     assert made.fresh().predictors()[1].demos == []
+
+
+def test_building_it_makes_dspy_warn_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It warns of whoever looks at the method forward of an instance."""
+    warned: list[str] = []
+    monkeypatch.setattr(logging.getLogger("dspy.primitives.module"), "warning", warned.append)
+    loaded(tmp_path)
+    assert warned == []
 
 
 def test_a_class_may_be_the_entrypoint(tmp_path: Path) -> None:

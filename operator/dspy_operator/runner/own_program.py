@@ -78,7 +78,8 @@ def _why_not(module: Any, inputs: Collection[str]) -> str | None:
         return f"a {type(module).__name__}, not a dspy.Module"
     if not module.predictors():
         return "a module without a dspy.Predict in it: there is nothing to ask a model"
-    if not callable(getattr(module, "forward", None)):
+    # The class first: DSPy warns of whoever looks at an instance's.
+    if not callable(getattr(type(module), "forward", None)) and not callable(getattr(module, "forward", None)):
         own = ", ".join(name for name, made in vars(type(module)).items() if callable(made) and name[0] != "_")
         return f"a {type(module).__name__} without the method forward (its own methods: {own or 'none'})"
     if (called := _called(module)) is not None and (why := _not_for(called, inputs)) is not None:
