@@ -133,6 +133,23 @@ def test_a_budget_below_its_own_judgement_is_refused_unpaid(tmp_path: Path, case
         assert place.server.counts()["requests"] <= needed
 
 
+@pytest.mark.parametrize(
+    ("budget", "path", "needed"),
+    [
+        pytest.param({"tokens": 23}, "spec.budget.tokens", "at least 24 tokens are needed", id="tokens"),
+        pytest.param({"cost": "0.000008"}, "spec.budget.cost", "at least 0.000009 is needed", id="money"),
+    ],
+)
+def test_tokens_or_money_below_two_tokens_a_call_of_the_judgement_are_refused_unpaid(
+    tmp_path: Path, budget: dict[str, Any], path: str, needed: str
+) -> None:
+    with workplace(tmp_path, Case({"type": "Evaluate"}, budget=budget)) as place:
+        done = place.run()
+        assert (done.code, done.result["reason"], done.result["path"]) == (43, "BudgetTooSmall", path)
+        assert needed in done.stderr and "all.yaml:" in done.stderr
+        assert place.server.counts()["requests"] == 0
+
+
 @pytest.mark.timeout(600)
 def test_an_answer_that_is_late_at_the_exhausted_budget_is_kept_for_the_raised_one(tmp_path: Path) -> None:
     whole = uninterrupted(tmp_path / "uninterrupted", WANTING["GEPA"])

@@ -124,6 +124,24 @@ def test_a_program_whose_answer_lacks_an_output_ends_the_run_at_its_first_row(tm
         assert place.server.counts()["requests"] == 2
 
 
+@pytest.mark.parametrize(
+    ("taken", "says"),
+    [
+        pytest.param("self, ticket", 'whose forward(self, ticket) does not take the input "text" (inputs', id="another name"),
+        pytest.param("self, text, hint", 'forward(self, text, hint) needs "hint", which is no input', id="one too many"),
+    ],
+)  # fmt: skip
+def test_a_program_that_does_not_take_its_inputs_ends_the_run_before_any_call(
+    tmp_path: Path, taken: str, says: str
+) -> None:
+    source = PROGRAM.replace("forward(self, text)", f"forward({taken})")
+    with workplace(tmp_path, Written(OPTIMIZERS["Evaluate"], dev=2, test=4, source=source)) as place:
+        done = place.run()
+        assert (done.code, done.result["path"]) == (40, "spec.program.code.entrypoint"), done.stderr
+        assert says in done.stderr
+        assert place.server.counts()["requests"] == 0
+
+
 def test_a_function_that_does_not_say_the_same_twice_is_found(tmp_path: Path) -> None:
     """Resume is replay: its scores are in the marks."""
     source = "import uuid\n\n\ndef score(example, prediction):\n    return uuid.uuid4().int % 1000 / 1000\n"

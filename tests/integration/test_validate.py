@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,15 @@ def test_a_metric_that_could_not_score_is_told_with_its_place(
             id="a budget that cannot pay the judgement",
         ),
         pytest.param(
+            Case(EVALUATE, budget={"tokens": 23}), 43, "BudgetTooSmall", "spec.budget.tokens", "tokens: 23",
+            id="tokens that cannot pay it, however few a call takes",
+        ),
+        pytest.param(
+            Case(EVALUATE, budget={"calls": 100, "cost": "0.000008"}),
+            43, "BudgetTooSmall", "spec.budget.cost", "cost: '0.000008'",
+            id="money that cannot pay it, however little a call costs",
+        ),
+        pytest.param(
             Case(EVALUATE, budget={"calls": 100, "cost": "1.00"}, endpoint={"pricing": None}),
             43, "PricingMissing", "spec.budget.cost", "cost: '1.00'",
             id="a cost without prices",
@@ -122,6 +132,29 @@ def test_a_run_is_checked_as_far_as_its_first_call(
         code, "error", reason, "OptimizationRun", path,
     )  # fmt: skip
     assert at in lines[found["line"] - 1]
+
+
+@pytest.mark.parametrize(
+    ("budget", "want"),
+    [
+        pytest.param({"tokens": 24}, ("spec.budget.tokens", r"takes about \d{4} tokens \(12 calls, by the estimate\), given 24"), id="tokens"),
+        pytest.param({"cost": "0.000009"}, ("spec.budget.cost", r"takes about 0\.000\d{3} cost \(12 calls, by the estimate\), given 0\.000009"), id="money"),
+        pytest.param({"tokens": 20_000, "cost": "0.01"}, None, id="enough of both"),
+    ],
+)  # fmt: skip
+def test_a_budget_below_the_estimate_of_the_judgement_is_a_warning(
+    tmp_path: Path, budget: dict[str, Any], want: tuple[str, str] | None
+) -> None:
+    """An estimate is good within a factor of 2: no error."""
+    lines = written(tmp_path / "x", Case(EVALUATE, budget=budget))
+    code, found = findings(tmp_path / "x")
+    assert code == 0
+    assert [(each["severity"], each["reason"], each["path"]) for each in found] == (
+        [("warning", "BudgetTooSmall", want[0])] if want else []
+    )
+    if want is not None:
+        assert re.search(want[1], found[0]["message"])
+        assert str(*budget.values()) in lines[found[0]["line"] - 1]
 
 
 def test_a_dropped_row_is_a_warning_at_its_line_of_the_data(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from dspy_operator.api.metric import Metric
 from dspy_operator.api.optimizationrun import OPTIONS
 from dspy_operator.api.program import Program
-from dspy_operator.contract.calls import Calls, changed_row_calls, row_calls, scored_row_calls
+from dspy_operator.contract.calls import Calls, changed_row_calls, least_row_calls, row_calls, scored_row_calls
 from dspy_operator.runner.optimizers import OPTIMIZERS
 from dspy_operator.runner.optimizers.shape import Sizes
+from tests.integration.coded import code_program
 from tests.unit.graphs import SUMMARIES
 
 SIGNATURE = {
@@ -59,10 +60,29 @@ COSTS: dict[str, tuple[dict[str, Any], Calls]] = {
 }
 
 
+def repeated_alone() -> dict[str, Any]:
+    nodes = {"note": {**SUMMARIES["nodes"]["note"], "inputs": {"topic": "inputs.question", "paper": "item"}}}
+    return {"type": "Graph", "graph": {**SUMMARIES, "nodes": nodes, "output": {"notes": "note.text"}}}
+
+
 @pytest.mark.parametrize("shape", COSTS)
 def test_calls_of_one_row(shape: str) -> None:
     program, want = COSTS[shape]
     assert row_calls(Program.model_validate(program)) == want
+
+
+@pytest.mark.parametrize(
+    ("program", "want"),
+    [
+        pytest.param(COSTS["Predict"][0], 1, id="one signature"),
+        pytest.param(COSTS["BestOfN of 8"][0], 1, id="attempts: the first may do"),
+        pytest.param(COSTS["a graph"][0], 1, id="a graph: steps may be asked what they were asked before"),
+        pytest.param(repeated_alone(), 0, id="a graph whose only step has a list to go through"),
+        pytest.param(code_program(), 0, id="code: it may know the answer"),
+    ],
+)
+def test_calls_that_one_row_takes_at_least(program: dict[str, Any], want: int) -> None:
+    assert least_row_calls(Program.model_validate(program)) == want
 
 
 def test_a_scored_row_costs_a_call_more_for_each_vote() -> None:

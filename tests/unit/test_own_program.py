@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,8 @@ def test_its_predictors_are_the_modules_and_its_inputs_are_declared(tmp_path: Pa
     made = loaded(tmp_path)
     assert list(fields_of(made.module)) == ["program.look", "program.say"]
     assert list(input_fields(made.module)) == ["text"]
-    scans = loaded(tmp_path / "scans", inputs=IMAGES)
+    with_scan = TEXT.replace("forward(self, text)", "forward(self, text, scan)")
+    scans = loaded(tmp_path / "scans", with_scan, inputs=IMAGES)
     assert {name: field.annotation for name, field in input_fields(scans.module).items()} == {
         "scan": dspy.Image,
         "text": str,
@@ -85,6 +87,14 @@ def test_its_predictors_are_the_modules_and_its_inputs_are_declared(tmp_path: Pa
     made.module.predictors()[1].demos = [dspy.Example(text="t", topic="x", label="positive")]
     assert state_document(settled(made.module)) == state_document(made.module)
     assert made.fresh().predictors()[1].demos == []
+
+
+def test_building_it_makes_dspy_warn_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It warns of whoever looks at the method forward of an instance."""
+    warned: list[str] = []
+    monkeypatch.setattr(logging.getLogger("dspy.primitives.module"), "warning", warned.append)
+    loaded(tmp_path)
+    assert warned == []
 
 
 def test_a_class_may_be_the_entrypoint(tmp_path: Path) -> None:
@@ -120,6 +130,77 @@ def test_what_cannot_be_built_is_told_with_its_line(
         loaded(tmp_path, text, function)
     assert (failed.value.reason, failed.value.path) == (Reason.INVALID_PROGRAM, PROGRAM + path)
     assert says in failed.value.message
+
+
+DECORATED = """import functools
+import dspy
+
+
+def with_hint(forward):
+    @functools.wraps(forward)
+    def filled(self, **inputs):
+        return forward(self, hint="none", **inputs)
+
+    return filled
+"""
+FILLED_IN = TEXT.replace("import dspy\n", DECORATED, 1).replace(
+    "    def forward(self, text)", "    @with_hint\n    def forward(self, text, hint)"
+)
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        pytest.param("self, text", id="the input"),
+        pytest.param("self, *, text: str", id="the input, by name only"),
+        pytest.param("self, **text", id="any name"),
+        pytest.param("self, text, hint='none', *more, loud=False", id="more that has a default"),
+        pytest.param("self, text=None, /, **more", id="by position only, and any name"),
+        pytest.param("*arguments, **text", id="anything"),
+    ],
+)
+def test_a_forward_that_can_be_called_with_the_inputs_is_taken(tmp_path: Path, taken: str) -> None:
+    assert list(input_fields(loaded(tmp_path, TEXT.replace("forward(self, text)", f"forward({taken})")).module)) == [
+        "text"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "function"),
+    [
+        pytest.param(FILLED_IN, "build", id="decorated, and the decorator fills in an argument"),
+        pytest.param(TEXT.replace("    def forward(self, text)", "    def __call__(self, **inputs):\n        return self.forward(inputs['text'], 'none')\n\n    def forward(self, text, hint)"), "build", id="called in a way of its own"),
+        pytest.param(TEXT.replace("    def forward(self, text)", "    @staticmethod\n    def forward(ticket)"), "build", id="no plain method"),
+        pytest.param(TEXT.replace("return Classifier()", "return dspy.ChainOfThought('text -> label')"), "build", id="a module of DSPy"),
+    ],
+)  # fmt: skip
+def test_a_forward_is_not_judged_where_it_is_not_certain_how_it_is_called(
+    tmp_path: Path, text: str, function: str
+) -> None:
+    assert loaded(tmp_path, text, function).module.predictors()
+
+
+@pytest.mark.parametrize(
+    ("taken", "says"),
+    [
+        pytest.param("self, ticket", 'forward(self, ticket) does not take the input "text"', id="another name"),
+        pytest.param("self", 'forward(self) does not take the input "text"', id="none"),
+        pytest.param("self, text: str, hint", 'forward(self, text, hint) needs "hint", which is no input of the program', id="one too many"),
+        pytest.param("self, *, hint, **inputs", 'forward(self, *, hint, **inputs) needs "hint", which is no input', id="one too many, and any name"),
+        pytest.param("self, text, /", 'forward(self, text, /) does not take the input "text" by its name', id="by position only"),
+        pytest.param("self, text, /, **more", 'forward(self, text, /, **more) needs "text", by position', id="by position only, and any name"),
+        pytest.param("text", "forward(text) has no self", id="no self"),
+        pytest.param("", "forward() has no self", id="nothing"),
+    ],
+)  # fmt: skip
+def test_a_forward_that_cannot_be_called_with_the_inputs_is_refused_where_it_is_built(
+    tmp_path: Path, taken: str, says: str
+) -> None:
+    with pytest.raises(RunFailed) as failed:
+        loaded(tmp_path, TEXT.replace("forward(self, text)", f"forward({taken})"))
+    assert (failed.value.reason, failed.value.path) == (Reason.INVALID_PROGRAM, f"{PROGRAM}.entrypoint")
+    assert failed.value.message.startswith(f"build gives a Classifier whose {says}")
+    assert failed.value.message.endswith(" (inputs of the program: text)")
 
 
 @pytest.mark.parametrize(

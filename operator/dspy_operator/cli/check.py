@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 
 from dspy_operator.api.fields import GROUP
@@ -23,7 +24,7 @@ from dspy_operator.cli.manifests import (
     survey_manifests,
 )
 from dspy_operator.contract.access import closed
-from dspy_operator.contract.documents import Result
+from dspy_operator.contract.documents import Estimate, Result
 from dspy_operator.contract.exits import EXIT_OF, Exit, Reason, RunFailed
 from dspy_operator.contract.resolve import PROMPT_OPTIMIZERS
 
@@ -199,6 +200,24 @@ class _Check:
             result = _estimated(local)
         if result.exit:
             self._add(run, _failure(result))
+        elif result.estimate is not None:
+            self._tell_perhaps_too_small(run, result.estimate)
+
+    def _tell_perhaps_too_small(self, run: OptimizationRun, estimate: Estimate) -> None:
+        """Tokens and money that the judgement takes by the estimate: no error, since it is good within a factor of 2."""
+        identity, calls, budget = ObjectId.of(run), estimate.reserved_calls, run.spec.budget
+        for name, limit, amount in (("tokens", budget.tokens, estimate.tokens), ("cost", budget.cost, estimate.cost)):
+            if limit is None or amount is None:
+                continue
+            needed = Decimal(amount) * calls / estimate.calls
+            if Decimal(limit) < needed:
+                path = ("spec", "budget", name)
+                about = f"{needed:.0f}" if name == "tokens" else f"{needed:.6f}"
+                message = (
+                    f"the judgement alone takes about {about} {name} ({calls} calls, by the estimate), given {limit}"
+                )
+                place = self._manifests.place(identity, path)
+                self._put(Severity.WARNING, Reason.BUDGET_TOO_SMALL.value, message, identity, path, place)
 
     def _from_what_is_here(self, run: OptimizationRun) -> OptimizationRun:
         """The run, from the baseline where it starts from a revision: that is in the cluster."""

@@ -58,6 +58,16 @@ def row_calls(program: Program) -> Calls:
     return ONE
 
 
+def least_row_calls(program: Program) -> int:
+    """Calls that one answer certainly takes: 1, or 0 where code may know it without a model, or every step may have an empty list.
+
+    Not one for each step: what another program asked in the same words at temperature 0 replays.
+    """
+    if program.graph is not None:
+        return int(any(node.predict and node.max_items is None for node in program.graph.nodes.values()))
+    return 0 if program.code is not None else 1
+
+
 def reward_calls(program: Program) -> Calls:
     """Those of them in the judge role: one for each attempt, where the reward is a judge."""
     repeat = program.single.repeat if program.single is not None else None

@@ -19,11 +19,11 @@ from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError,
 
 from dspy_operator.contract import gate
 from dspy_operator.contract.adapters import is_open, probe_calls
-from dspy_operator.contract.calls import preflight_calls, scored_row_calls
+from dspy_operator.contract.calls import least_row_calls, preflight_calls, scored_row_calls
 from dspy_operator.contract.documents import CalibrationReport, Estimate, GateReport, Progress, Result, Score
 from dspy_operator.contract.exits import Outcome, Reason, RunFailed
 from dspy_operator.contract.repeats import LEADING, choice_calls, chooses
-from dspy_operator.contract.reserve import judgement_amount, judgement_calls, whole
+from dspy_operator.contract.reserve import judgement_amount, judgement_calls, too_small, whole
 from dspy_operator.contract.runspec import Control, RunSpec, Usage
 from dspy_operator.runner import asking
 from dspy_operator.runner.adapter_choice import settle, told
@@ -304,7 +304,7 @@ class Run:
         undecided = is_open(spec.program.adapter)
         arms = self._arm_count(student, incumbent, start)
         judgement, choice = self._size_up(prepared, arms + (undecided and incumbent is None))
-        self._check_budget(judgement, choice)
+        self._check_budget(judgement, choice, arms)
         if spec.mode == "Estimate":
             return Reason.COMPLETED, None
         self._check_secrets()
@@ -930,18 +930,28 @@ class Run:
             - 1,
         )
 
-    def _check_budget(self, judgement: int, choice: int) -> None:
-        limit = Limits.of(self._control.budget).calls
+    def _check_budget(self, judgement: int, choice: int, arms: int) -> None:
+        """Refuse a budget that certainly cannot pay; what tokens and money come to besides, the baseline tells.
+
+        Raises:
+            RunFailed: BudgetTooSmall, with the limit's path.
+        """
         preflight = preflight_calls(self.spec) + probe_calls(self.spec)
         assert self._prepared is not None
         calibration = self._prepared.calibration_calls
+        made_of = f"judgement {judgement}{f', choice between the best {choice}' if choice else ''}, preflight {preflight}{f', calibration {calibration}' if calibration else ''}"
         needed = judgement + choice + preflight + calibration
-        if limit is not None and limit < needed:
-            raise RunFailed(
-                Reason.BUDGET_TOO_SMALL,
-                f"{needed} calls are needed (judgement {judgement}{f', choice between the best {choice}' if choice else ''}, preflight {preflight}{f', calibration {calibration}' if calibration else ''}), given {limit}",
-                path="spec.budget.calls",
-            )
+        rows, per_row = len(self._prepared.parts.test), least_row_calls(self.spec.program.program)
+        refused = too_small(
+            self._control.budget,
+            needed,
+            made_of,
+            least=judgement_calls(rows, arms, per_row, self.spec.repeats),
+            prices=[endpoint.pricing for endpoint in self.spec.endpoints.values()],
+        )
+        if refused is not None:
+            path, message = refused
+            raise RunFailed(Reason.BUDGET_TOO_SMALL, message, path=path)
 
     def _check_secrets(self) -> None:
         for endpoint in self.spec.endpoints.values():

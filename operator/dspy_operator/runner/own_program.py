@@ -6,8 +6,10 @@ DSPy's optimizers score 0 where a program raises, and go on: a mistake in code w
 from __future__ import annotations
 
 import functools
+import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from types import FunctionType
 from typing import Any
 
 import dspy
@@ -18,6 +20,7 @@ from dspy_operator.runner.attempts import losing_rows
 from dspy_operator.runner.code import said
 from dspy_operator.runner.own_source import OwnText
 from dspy_operator.runner.stop import RunStop
+from dspy_operator.runner.values import input_fields
 
 
 def make_own(program: Any, build: Callable[..., Any], own: OwnText, source: str) -> None:
@@ -38,7 +41,7 @@ def make_own(program: Any, build: Callable[..., Any], own: OwnText, source: str)
         except (Exception, SystemExit) as error:  # whatever somebody's code raises
             message = f"{_where(error, own, source)} raised {said(error)}"
             raise RunFailed(Reason.INVALID_PROGRAM, message, path=own.path) from error
-        if (why := _why_not(self.program)) is not None:
+        if (why := _why_not(self.program, input_fields(self))) is not None:
             message = f"{own.function} gives {why}"
             raise RunFailed(Reason.INVALID_PROGRAM, message, path=f"{own.path}.entrypoint")
 
@@ -65,15 +68,67 @@ def make_own(program: Any, build: Callable[..., Any], own: OwnText, source: str)
     program.__init__, program.forward = checked, answered
 
 
-def _why_not(module: Any) -> str | None:
-    """What is wrong with what was built, or None."""
+def _why_not(module: Any, inputs: Collection[str]) -> str | None:
+    """What is wrong with what was built, or None.
+
+    Args:
+        inputs: that the program declares, and `forward` is given by name.
+    """
     if not isinstance(module, dspy.Module):
         return f"a {type(module).__name__}, not a dspy.Module"
     if not module.predictors():
         return "a module without a dspy.Predict in it: there is nothing to ask a model"
-    if not callable(getattr(module, "forward", None)):
+    # The class first: DSPy warns of whoever looks at an instance's.
+    if not callable(getattr(type(module), "forward", None)) and not callable(getattr(module, "forward", None)):
         own = ", ".join(name for name, made in vars(type(module)).items() if callable(made) and name[0] != "_")
         return f"a {type(module).__name__} without the method forward (its own methods: {own or 'none'})"
+    if (called := _called(module)) is not None and (why := _not_for(called, inputs)) is not None:
+        taken = called.replace(
+            parameters=[each.replace(annotation=each.empty) for each in called.parameters.values()],
+            return_annotation=called.empty,
+        )
+        declared = ", ".join(inputs) or "none"
+        return f"a {type(module).__name__} whose forward{taken} {why} (inputs of the program: {declared})"
+    return None
+
+
+def _called(module: Any) -> inspect.Signature | None:
+    """What a call of the module has to fit; None where that is not certain.
+
+    Of a decorated method the outermost function's, which is what Python binds: one that fills in an argument is made with
+    functools.wraps, too, and the signature that this shows is of the function inside.
+    """
+    method = inspect.getattr_static(type(module), "forward", None)
+    if (
+        not isinstance(method, FunctionType)
+        or hasattr(method, "__signature__")
+        or "forward" in vars(module)
+        or type(module).__call__ is not dspy.Module.__call__
+    ):
+        return None
+    return inspect.signature(method, follow_wrapped=False)
+
+
+def _not_for(called: inspect.Signature, inputs: Collection[str]) -> str | None:
+    """Why a method cannot be called with these names, or None. Not by `Signature.bind`, which in Python 3.11 refuses some that can."""
+    parameters = list(called.parameters.values())
+    if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+        first = parameters.pop(0)
+        by_name = (first.KEYWORD_ONLY, first.VAR_KEYWORD)
+        if first.kind in by_name or (first.kind is first.POSITIONAL_OR_KEYWORD and first.name in inputs):
+            return "has no self"
+    elif not parameters:
+        return "has no self"
+    takes = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+        for name in inputs:
+            if name not in takes:
+                return f'does not take the input "{name}"{" by its name" if name in called.parameters else ""}'
+    for each in parameters:
+        is_open = each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) or each.default is not each.empty
+        if not is_open and (each.kind is each.POSITIONAL_ONLY or each.name not in inputs):
+            given = "by position" if each.name in inputs else "which is no input of the program"
+            return f'needs "{each.name}", {given}'
     return None
 
 

@@ -250,6 +250,15 @@ ROWS = (
         recovers=lambda cluster: cluster.edit("fast", budget={"calls": 84}),
     ),
     Row(
+        RunReason.BUDGET_TOO_SMALL,
+        _refused({"budget": {"tokens": 79}}),
+        ("Accepted", "False"),
+        "spec.budget.tokens: at least 80 tokens are needed (40 calls of the judgement, each of a token sent and one answered at least), given 79",
+        "Rejected",
+        stalled=True,
+        recovers=lambda cluster: cluster.edit("fast", budget={"tokens": 80}),
+    ),
+    Row(
         RunReason.INVALID_PROGRAM,
         _refused(
             {"budget.calls": 500},

@@ -10,11 +10,16 @@ from dspy_operator.api.objects import OptimizationRun, PromptProgram
 from dspy_operator.api.reasons import EndpointReason, RunReason
 from dspy_operator.contract.access import closed
 from dspy_operator.contract.adapters import is_open, probe_calls
-from dspy_operator.contract.calls import least_calibration_calls, preflight_calls, scored_row_calls
+from dspy_operator.contract.calls import (
+    least_calibration_calls,
+    least_row_calls,
+    preflight_calls,
+    scored_row_calls,
+)
 from dspy_operator.contract.effects import unsafe_tool
 from dspy_operator.contract.exits import RunFailed
 from dspy_operator.contract.repeats import by_validation, choice_calls
-from dspy_operator.contract.reserve import judgement_calls
+from dspy_operator.contract.reserve import judgement_calls, too_small
 from dspy_operator.contract.runspec import RunSpec
 from dspy_operator.controllers.optimizationrun.inputs import EndpointSeen, field_of
 from dspy_operator.engine.conditions import find
@@ -139,18 +144,16 @@ def tool_refused(run: OptimizationRun, spec: RunSpec) -> Refusal | None:
 
 
 def budget_too_small(run: OptimizationRun, spec: RunSpec, dataset: Mapping[str, int]) -> Refusal | None:
-    """A budget of calls that cannot pay for its own judgement, by the formula that the runner uses too.
+    """A budget that certainly cannot pay for its own judgement, by the formula that the runner uses too.
 
     Args:
         dataset: rows by part, as the program's validation counted them.
     """
-    limit = run.spec.budget.calls
-    if limit is None:
-        return None
     served, begun_with = spec.incumbent and spec.incumbent.revision, spec.start_from and spec.start_from.revision
     candidate = begun_with not in (None, served) if run.spec.optimizer.type == "Evaluate" else True
+    known = 1 + (1 if served else 0) + (1 if candidate else 0)
     # Where schemas are found to be kept, the program as it is served is measured beside the one that sends them.
-    arms = 1 + (1 if served or is_open(spec.program.adapter) else 0) + (1 if candidate else 0)
+    arms = known + (1 if is_open(spec.program.adapter) and not served else 0)
     per_row = scored_row_calls(spec.program.program, spec.program.metric).most
     test_rows = dataset.get("test", 0)
     judgement = judgement_calls(test_rows, arms, per_row, spec.repeats)
@@ -160,17 +163,20 @@ def budget_too_small(run: OptimizationRun, spec: RunSpec, dataset: Mapping[str, 
     choice = choice_calls(run.spec.optimizer.type, compared, per_row, spec.repeats)
     preflight = preflight_calls(spec) + probe_calls(spec)
     calibration = least_calibration_calls(spec.program.metric)
-    needed = judgement + choice + preflight + calibration
-    if limit >= needed:
-        return None
-    return Refusal(
-        RunReason.BUDGET_TOO_SMALL,
-        f"spec.budget.calls: {needed} calls are needed (judgement {judgement}: {test_rows} test rows x "
-        f"{arms} programs{f' x {per_row} calls' if per_row > 1 else ''}"
-        f"{f' x {spec.repeats} repeats' if spec.repeats > 1 else ''}"
+    made_of = (
+        f"judgement {judgement}: {test_rows} test rows x {arms} programs"
+        f"{f' x {per_row} calls' if per_row > 1 else ''}{f' x {spec.repeats} repeats' if spec.repeats > 1 else ''}"
         f"{f'; choice between the best {choice}' if choice else ''}; preflight {preflight}"
-        f"{f'; calibration at least {calibration}' if calibration else ''}), given {limit}",
+        f"{f'; calibration at least {calibration}' if calibration else ''}"
     )
+    refused = too_small(
+        run.spec.budget,
+        judgement + choice + preflight + calibration,
+        made_of,
+        least=judgement_calls(test_rows, known, least_row_calls(spec.program.program), spec.repeats),
+        prices=[endpoint.pricing for endpoint in spec.endpoints.values()],
+    )
+    return Refusal(RunReason.BUDGET_TOO_SMALL, ": ".join(refused)) if refused is not None else None
 
 
 def program_not_ready(program: Body, typed: PromptProgram | None) -> Refusal | None:
