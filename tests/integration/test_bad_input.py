@@ -223,9 +223,9 @@ MISTAKES = {
     "the optimizer wants more rows than there are": Mistake(
         41,
         "InvalidDataset",
-        "spec.optimizer",
+        "spec.optimizer.gepa",
         "GEPA: reflectionMinibatchSize 20 is more than the 12 train rows",
-        "optimizer:",
+        "gepa:",
         {"optimizer": {"type": "GEPA", "gepa": {"reflectionMinibatchSize": 20, "maxMetricCalls": 50}}},
     ),
     "no file names the program": Mistake(

@@ -124,7 +124,7 @@ def test_more_rows_in_a_step_of_simba_than_there_are_is_refused_unpaid(tmp_path:
     case = Case(changed("SIMBA", bsize=25))
     with workplace(tmp_path, case) as place:
         done = place.run()
-        assert (done.code, done.result["path"]) == (41, "spec.optimizer"), done.stderr
+        assert (done.code, done.result["path"]) == (41, "spec.optimizer.simba"), done.stderr
         assert "SIMBA: bsize 25 is more than the 24 dev rows" in done.result["message"]
         assert place.server.counts()["requests"] == 0
         place.change(optimizer=changed("SIMBA", bsize=None, maxSteps=1))

@@ -118,7 +118,7 @@ def test_a_metric_that_could_not_score_is_told_with_its_place(
         ),
         pytest.param(
             Case({"type": "GEPA", "gepa": {"reflectionMinibatchSize": 20, "maxMetricCalls": 50}}),
-            41, "InvalidDataset", "spec.optimizer", "optimizer:",
+            41, "InvalidDataset", "spec.optimizer.gepa", "gepa:",
             id="an optimizer that wants more rows",
         ),
     ],
@@ -138,7 +138,7 @@ def test_a_run_is_checked_as_far_as_its_first_call(
     ("budget", "want"),
     [
         pytest.param({"tokens": 24}, ("spec.budget.tokens", r"takes about \d{4} tokens \(12 calls, by the estimate\), given 24"), id="tokens"),
-        pytest.param({"cost": "0.000009"}, ("spec.budget.cost", r"takes about 0\.000\d{3} cost \(12 calls, by the estimate\), given 0\.000009"), id="money"),
+        pytest.param({"cost": "0.000009"}, ("spec.budget.cost", r"costs about 0\.000\d{3} \(12 calls, by the estimate\), given 0\.000009"), id="money"),
         pytest.param({"tokens": 20_000, "cost": "0.01"}, None, id="enough of both"),
     ],
 )  # fmt: skip

@@ -107,6 +107,12 @@ def test_1_and_true_are_two_choices_although_python_calls_them_equal() -> None:
             'unknown type "Date" at 5; allowed: str, int, float, bool, Literal["a", "b"], list[T]',
             id="an unknown type",
         ),
+        pytest.param(
+            "audio",
+            0,
+            "Optional[T], A | B, date, datetime, Image, Audio, History; did you mean Audio?",
+            id="a type in small letters",
+        ),
         pytest.param("dspy.Image", 0, 'unknown type "dspy.Image" at 0; allowed: str', id="a dotted name"),
         pytest.param(
             "Image | str", 0, '"Image" at 0 stands alone: write type: Image, nothing beside it', id="an image or a text"

@@ -612,7 +612,10 @@ class _Parser:
             return self._objects[name.value]
         if name.value not in ("Literal", "list", "dict", "Optional"):
             named = "".join(f", {each}" for each in self._objects)
-            self._fail(name, f"unknown type {_shown(name.value)} at {name.position}; allowed: {self._allowed}{named}")
+            allowed = f"{self._allowed}{named}"
+            alike = (each for each in re.findall(r"\w{2,}", allowed) if each.lower() == name.value.lower())
+            hint = "".join(f"; did you mean {each}?" for each in alike)
+            self._fail(name, f"unknown type {_shown(name.value)} at {name.position}; allowed: {allowed}{hint}")
         if depth == MAX_DEPTH:
             self._fail(
                 name,

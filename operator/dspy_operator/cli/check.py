@@ -212,10 +212,8 @@ class _Check:
             needed = Decimal(amount) * calls / estimate.calls
             if Decimal(limit) < needed:
                 path = ("spec", "budget", name)
-                about = f"{needed:.0f}" if name == "tokens" else f"{needed:.6f}"
-                message = (
-                    f"the judgement alone takes about {about} {name} ({calls} calls, by the estimate), given {limit}"
-                )
+                about = f"takes about {needed:.0f} tokens" if name == "tokens" else f"costs about {needed:.6f}"
+                message = f"the judgement alone {about} ({calls} calls, by the estimate), given {limit}"
                 place = self._manifests.place(identity, path)
                 self._put(Severity.WARNING, Reason.BUDGET_TOO_SMALL.value, message, identity, path, place)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dspy_operator.api.optimizationrun import OptimizerOptions, StagesOptions
+from dspy_operator.api.optimizationrun import OptimizerOptions, Stage, StagesOptions
 from dspy_operator.runner.optimizers.bootstrap_few_shot import BootstrapFewShot
 from dspy_operator.runner.optimizers.copro import COPRO
 from dspy_operator.runner.optimizers.evaluate import Evaluate
@@ -38,4 +38,6 @@ def optimizer_of(type_: str, options: OptimizerOptions) -> Optimizer:
 
 def parts_of(type_: str, optimizer: Optimizer, options: OptimizerOptions, sizes: Sizes) -> list[Part]:
     """Its stages, or itself."""
-    return optimizer.parts(sizes) if isinstance(optimizer, Stages) else [Part(type_, optimizer, options, sizes)]
+    if isinstance(optimizer, Stages):
+        return optimizer.parts(sizes)
+    return [Part(type_, optimizer, options, sizes, f"spec.optimizer.{Stage.MEMBERS.get(type_, 'type')}")]
