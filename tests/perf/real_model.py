@@ -85,7 +85,7 @@ OPTIMIZERS: Mapping[str, Mapping[str, Any]] = {
 BUDGET = {"calls": 320, "tokens": 400_000}
 PROMPT_TOKENS = 512
 """A small model that writes instructions may not find an end by itself."""
-ANSWERED = {Reason.COMPLETED, Reason.BUDGET_EXHAUSTED, Reason.MODEL_ANSWERS_UNUSABLE}
+ANSWERED = {Reason.COMPLETED, Reason.BUDGET_EXHAUSTED, Reason.OPTIMIZER_GAVE_UP, Reason.MODEL_ANSWERS_UNUSABLE}
 """Ends that say something of the optimizer; what else ends a run is to be repaired, and the row to be run again."""
 
 
