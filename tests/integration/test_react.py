@@ -243,7 +243,9 @@ def test_a_stopped_run_asks_no_tool_any_more(tmp_path: Path) -> None:
         assert place.server.counts()["requests"] <= budget["calls"]
         assert done.result["usage"]["calls"] <= budget["calls"]
         lines = place.journal()
-        assert sum(line["kind"] == "ask" for line in lines) == tools.calls
+        asked, told = (sum(line["kind"] == kind for line in lines) for kind in ("ask", "told"))
+        # The process may end between a question's line and its request: once for each thread that was at a tool.
+        assert told <= tools.calls <= asked <= tools.calls + 8
         assert place.verify().code == 0
 
 
