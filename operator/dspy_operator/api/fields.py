@@ -70,20 +70,22 @@ class ApiModel(BaseModel):
     @model_validator(mode="after")
     def _refuse_what_is_not_supported_yet(self) -> Self:
         for entry in self._not_yet():
-            name = next((name for name, field in type(self).model_fields.items() if field.alias == entry.field), None)
-            if (said := entry.refusal(getattr(self, name) if name else self)) is not None:
+            if (said := entry.refusal(self._valued(entry.field) if entry.field is not None else self)) is not None:
                 raise PydanticCustomError("not_supported_yet", "{said}", {"said": said})
         return self
 
     @model_validator(mode="after")
     def _values_keep_their_rules(self) -> Self:
-        names = {field.alias: name for name, field in type(self).model_fields.items()}
         for rule in self.RULES:
-            if not isinstance(rule, ValueRule) or (value := getattr(self, names[rule.name])) is None:
+            if not isinstance(rule, ValueRule) or (value := self._valued(rule.name)) is None:
                 continue
             if (said := rule.refusal(value)) is not None:
                 raise PydanticCustomError("range", "{said}", {"said": said})
         return self
+
+    def _valued(self, alias: str) -> Any:
+        """The value of the field of this camelCase name."""
+        return next(getattr(self, name) for name, field in type(self).model_fields.items() if field.alias == alias)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dspy_operator.api.fields import (
     spec_field,
 )
 from dspy_operator.api.podtemplate import PodTemplate, Quantity
-from dspy_operator.api.rules import Rule, Ruled, above_zero_rule, decimal_rule, quoted
+from dspy_operator.api.rules import Rule, Ruled, above_zero_rule, decimal_rule, filled, quoted
 from dspy_operator.api.selector import NamespaceSelector
 
 EXECUTION, LIVE, CONTROL = FieldClass.EXECUTION, FieldClass.LIVE, FieldClass.CONTROL
@@ -286,7 +286,7 @@ class ModelEndpointSpec(ApiModel):
         Rule(
             id="scaling-is-for-pods",
             cel="!has(self.scaling) || self.provider.type == 'Ollama'",
-            message=" + self.provider.type + ".join(map(quoted, _SCALES_NOTHING.split("{type}"))),
+            message=filled(_SCALES_NOTHING, type="self.provider.type"),
             computed=True,
             field=".scaling",
             reason="FieldValueForbidden",

@@ -19,7 +19,7 @@ from dspy_operator.api.fields import (
 )
 from dspy_operator.api.podtemplate import PodTemplate, Quantity
 from dspy_operator.api.promptprogram import EndpointRef, SamplingRequest
-from dspy_operator.api.rules import Rule, above_zero_rule, decimal_rule, kebab, quoted
+from dspy_operator.api.rules import Rule, above_zero_rule, decimal_rule, filled, kebab
 
 INPUT, LIVE, IMMUTABLE = FieldClass.INPUT, FieldClass.LIVE, FieldClass.IMMUTABLE
 EXECUTION, CONTROL = FieldClass.EXECUTION, FieldClass.CONTROL
@@ -747,7 +747,7 @@ class OptimizationRunSpec(ApiModel):
         Rule(
             id="goal-ends-something",
             cel=f"!has(self.goal) || !(self.optimizer.type in {list(SCORE_NO_CANDIDATES)})",
-            message=" + self.optimizer.type + ".join(map(quoted, f"goal {_GOAL_FOR_NOTHING}".split("{type}"))),
+            message=filled(f"goal {_GOAL_FOR_NOTHING}", type="self.optimizer.type"),
             computed=True,
             field=".goal",
             reason="FieldValueForbidden",

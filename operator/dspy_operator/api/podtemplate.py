@@ -15,7 +15,7 @@ from pydantic.functional_validators import AfterValidator, PlainValidator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from dspy_operator.api.fields import GROUP, ApiModel, FieldClass, ForeignName, Opaque, spec_field
-from dspy_operator.api.rules import Rule, Ruled, quoted
+from dspy_operator.api.rules import Rule, Ruled, filled, quoted
 
 EXECUTION = FieldClass.EXECUTION
 
@@ -63,7 +63,7 @@ _IS_OURS = f'key "{{key}}" must not begin with {GROUP}/: the operator finds its 
 _NOT_OURS = Rule(
     id="keys-are-not-ours",
     cel=f"self.all(key, !key.startsWith({quoted(f'{GROUP}/')}))",
-    message=f"""'key "' + self.filter(key, key.startsWith({quoted(f"{GROUP}/")}))[0] + {quoted(_IS_OURS.removeprefix('key "{key}'))}""",
+    message=filled(_IS_OURS, key=f"self.filter(key, key.startsWith({quoted(f'{GROUP}/')}))[0]"),
     computed=True,
 )
 

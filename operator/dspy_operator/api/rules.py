@@ -85,6 +85,12 @@ def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def filled(template: str, **expressions: str) -> str:
+    """The CEL that makes a message: each `{name}` of the template gives way to its expression."""
+    texts = re.split(r"\{(\w+)\}", template)
+    return " + ".join(expressions[text] if place % 2 else quoted(text) for place, text in enumerate(texts) if text)
+
+
 DECIMAL = r"^-?[0-9]{1,9}(\.[0-9]{1,9})?$"
 """How a decimal string is written."""
 
@@ -106,7 +112,7 @@ class ValueRule(Rule):
 
 
 def _value_rule(field: str, id_: str, cel: str, must: str, keeps: Callable[[str], bool]) -> ValueRule:
-    message = f"""{quoted(f'{field} {must}, found "')} + self.{field} + '"'"""
+    message = filled(f'{field} {must}, found "{{value}}"', value=f"self.{field}")
     return ValueRule(
         id=id_, cel=cel, message=message, computed=True, field=f".{field}", name=field, must=must, keeps=keeps
     )
